@@ -1,0 +1,145 @@
+-- Each statement lists what is wrong, one line of text each; none is what the books want. Above each: what must hold.
+
+-- every accepted start has its run
+SELECT format('%s: %s of %s, run %s', o.tag, o.way, o.workflow, o.run_id)
+FROM chaos.orders o LEFT JOIN dramaturg_runs r ON r.run_id = o.run_id
+WHERE o.promise = 'accepted' AND r.run_id IS NULL
+
+-- a start that failed at its client began all of its runs or none
+SELECT format('%s: %s of %s, %s of %s runs', o.tag, min(o.way), min(o.workflow), min(f.runs), count(*))
+FROM chaos.orders o
+JOIN LATERAL (SELECT count(*) AS runs FROM dramaturg_runs r WHERE r.tags::jsonb ->> 'order' = o.tag) f ON true
+WHERE o.promise = 'uncertain'
+GROUP BY o.tag HAVING min(f.runs) NOT IN (0, count(*))
+
+-- a message that came to nothing was in Redis when it was lost
+SELECT format('%s: %s, run %s, sent at %s', o.tag, o.workflow, o.run_id, to_timestamp(o.at))
+FROM chaos.orders o LEFT JOIN dramaturg_runs r ON r.run_id = o.run_id
+WHERE o.promise = 'sent' AND r.run_id IS NULL
+  AND NOT EXISTS (SELECT FROM chaos.faults f WHERE f.loses_messages AND f.until > o.at)
+
+-- every run was ordered
+SELECT format('%s %s, tags %s', r.workflow, r.run_id, r.tags)
+FROM dramaturg_runs r
+WHERE r.parent IS NULL AND NOT EXISTS (SELECT FROM chaos.orders o WHERE o.tag = r.tags::jsonb ->> 'order')
+
+-- a run that completed has no child that did not
+SELECT format('%s %s is %s, its parent %s completed', c.workflow, c.run_id, c.status, c.parent)
+FROM dramaturg_runs c JOIN dramaturg_runs p ON p.run_id = c.parent
+WHERE p.status = 'COMPLETED' AND c.status <> 'COMPLETED'
+
+-- one key is one run
+SELECT format('%s: %s', o.key, string_agg(DISTINCT o.run_id, ', '))
+FROM chaos.orders o WHERE o.key <> '' AND o.run_id <> ''
+GROUP BY o.key HAVING count(DISTINCT o.run_id) > 1
+
+-- every run is closed
+SELECT format('%s %s is %s since %s', workflow, run_id, status, updated_at)
+FROM dramaturg_runs WHERE closed_at IS NULL
+
+-- every run that nobody stopped ended as its shape does
+SELECT format('%s %s is %s: %s', r.workflow, r.run_id, r.status, left(coalesce(r.error, r.result), 300))
+FROM dramaturg_runs r
+JOIN (SELECT DISTINCT tag, status FROM chaos.orders) o ON o.tag = r.tags::jsonb ->> 'order'
+WHERE r.closed_at IS NOT NULL AND r.status <> o.status
+  AND NOT EXISTS (SELECT FROM chaos.verbs v WHERE v.run_id = r.run_id)
+
+-- a run that was stopped ended so, or as its shape does
+SELECT format('%s %s is %s after %s', r.workflow, r.run_id, r.status, v.verbs)
+FROM dramaturg_runs r
+JOIN (SELECT run_id, array_agg(DISTINCT verb) AS verbs FROM chaos.verbs GROUP BY run_id) v ON v.run_id = r.run_id
+JOIN (SELECT DISTINCT tag, status, workflow FROM chaos.orders) o ON o.tag = r.tags::jsonb ->> 'order'
+WHERE r.closed_at IS NOT NULL
+  AND NOT (r.status = o.status AND o.workflow <> 'chaos-endless')
+  AND NOT (r.status = 'CANCELLED' AND 'cancel' = ANY (v.verbs))
+  AND NOT (r.status = 'TERMINATED' AND 'terminate' = ANY (v.verbs))
+
+-- a cancel or terminate that was answered is in the history, or came to a run that had closed
+SELECT format('%s of %s, answered at %s', v.verb, v.run_id, to_timestamp(v.until))
+FROM chaos.verbs v JOIN dramaturg_runs r ON r.run_id = v.run_id
+WHERE v.is_answered AND (r.closed_at IS NULL OR r.closed_at > to_timestamp(v.until))
+  AND NOT EXISTS (
+    SELECT FROM dramaturg_events e
+    WHERE e.run_id = v.run_id AND e.type IN ('run.cancel_requested', 'run.terminated', 'run.cancelled')
+  )
+
+-- every completed run has the right result
+SELECT format('%s %s gave %s, not %s', r.workflow, r.run_id, left(r.result, 100), left(o.result, 100))
+FROM dramaturg_runs r JOIN chaos.orders o ON o.run_id = r.run_id
+WHERE r.status = 'COMPLETED' AND r.result::jsonb <> o.result::jsonb
+
+-- an outcome is recorded once for a run, generation and position
+SELECT format('%s generation %s position %s: %s outcomes', run_id, generation, seq, count(*))
+FROM chaos.outcomes GROUP BY run_id, generation, seq HAVING count(*) > 1
+
+-- events are numbered from 1 without gaps
+SELECT format('%s: %s events, numbers %s to %s, its row says %s', r.run_id, count(e.number), min(e.number), max(e.number), r.last_event)
+FROM dramaturg_runs r LEFT JOIN dramaturg_events e ON e.run_id = r.run_id
+GROUP BY r.run_id, r.last_event
+HAVING count(e.number) <> r.last_event OR min(e.number) <> 1 OR max(e.number) <> r.last_event
+
+-- event times never go back within a run
+SELECT format('%s: event %s is earlier than the one before', run_id, number)
+FROM (SELECT run_id, number, time, lag(time) OVER (PARTITION BY run_id ORDER BY number) AS before FROM dramaturg_events) e
+WHERE time < before
+
+-- nothing but a retry or a reset follows the event that closed a run
+SELECT format('%s: %s is event %s of %s', e.run_id, e.type, e.number, r.last_event)
+FROM dramaturg_events e JOIN dramaturg_runs r ON r.run_id = e.run_id
+WHERE e.type IN ('run.completed', 'run.failed', 'run.cancelled', 'run.terminated', 'run.timed_out', 'run.continued')
+  AND NOT EXISTS (
+    SELECT FROM dramaturg_events n
+    WHERE n.run_id = e.run_id AND n.number = e.number + 1 AND n.type IN ('run.retried', 'run.reset')
+  )
+  AND e.number < r.last_event
+
+-- timers fire once and never early
+SELECT format('%s position %s: fired %s times, the first %s before it was due', s.run_id, s.seq, count(f.*), min(s.due - f.time))
+FROM (SELECT run_id, data::jsonb ->> 'seq' AS seq, (data::jsonb ->> 'due')::timestamptz AS due
+      FROM dramaturg_events WHERE type = 'timer.started') s
+JOIN (SELECT run_id, data::jsonb ->> 'seq' AS seq, time FROM dramaturg_events WHERE type = 'timer.fired') f
+  ON f.run_id = s.run_id AND f.seq = s.seq
+GROUP BY s.run_id, s.seq, s.due HAVING count(*) > 1 OR min(f.time) < s.due
+
+-- every recorded success happened
+SELECT format('%s position %s, %s', o.run_id, o.seq, o.name)
+FROM chaos.outcomes o
+WHERE o.type = 'step.completed'
+  AND NOT EXISTS (SELECT FROM chaos.ledger l WHERE l.run_id = o.run_id AND l.seq = o.seq AND l.what = 'done')
+
+-- a position has one idempotency key, and a key one position
+SELECT format('%s position %s: keys %s', run_id, seq, string_agg(DISTINCT key, ', '))
+FROM chaos.ledger GROUP BY run_id, seq HAVING count(DISTINCT key) > 1
+UNION ALL
+SELECT format('key %s: %s positions', key, count(DISTINCT (run_id, seq)))
+FROM chaos.ledger GROUP BY key HAVING count(DISTINCT (run_id, seq)) > 1
+
+-- by its idempotency key every side effect of a completed run happened exactly once
+SELECT format('%s: %s steps completed, %s distinct effects', o.run_id, o.steps, l.effects)
+FROM (SELECT run_id, count(DISTINCT seq) AS steps FROM chaos.outcomes WHERE type <> 'step.cancelled' GROUP BY run_id) o
+JOIN dramaturg_runs r ON r.run_id = o.run_id AND r.status = 'COMPLETED'
+JOIN (SELECT run_id, count(DISTINCT key) AS effects FROM chaos.ledger GROUP BY run_id) l ON l.run_id = o.run_id
+WHERE o.steps <> l.effects
+
+-- no step began again more than a second after its success was recorded, but from a message held by a frozen or emptied place
+SELECT format('%s position %s began %s s after it was recorded, process %s', o.run_id, o.seq, round((l.at - o.recorded_at)::numeric, 3), l.pid)
+FROM chaos.late l JOIN chaos.outcomes o
+  ON o.run_id = l.run_id AND o.seq = l.seq AND o.type = 'step.completed'
+WHERE NOT l.is_explained
+
+-- no open work belongs to a closed run
+SELECT format('%s position %s, %s', w.run_id, w.seq, w.kind)
+FROM dramaturg_open_work w JOIN dramaturg_runs r ON r.run_id = w.run_id WHERE r.closed_at IS NOT NULL
+
+-- no limit counts what is over
+SELECT format('%s position %s holds a slot of %s', run_id, seq, name) FROM dramaturg_slots
+
+-- the inbox is empty
+SELECT format('%s for run %s, sent at %s', kind, run_id, sent_at) FROM dramaturg_inbox
+
+-- there are no dead letters
+SELECT format('%s: %s, run %s: %s', source, reason, run_id, left(body, 200)) FROM dramaturg_dead_letters
+ WHERE source NOT IN ('gave_up', 'held')
+
+-- no run was ever blocked
+SELECT format('%s: %s', run_id, left(data, 300)) FROM dramaturg_events WHERE type = 'run.blocked'

@@ -1,0 +1,11 @@
+-- What was seen outside, beside what Dramaturg wrote.
+CREATE SCHEMA chaos;
+CREATE TABLE chaos.orders (
+  tag text NOT NULL, promise text NOT NULL, workflow text NOT NULL, way text NOT NULL, at float8 NOT NULL,
+  run_id text NOT NULL, result text NOT NULL, status text NOT NULL, key text NOT NULL
+);
+CREATE TABLE chaos.verbs (run_id text NOT NULL, verb text NOT NULL, at float8 NOT NULL, until float8 NOT NULL, is_answered bool NOT NULL);
+CREATE TABLE chaos.faults (name text NOT NULL, at float8 NOT NULL, until float8 NOT NULL, loses_messages bool NOT NULL, keeps_copies bool NOT NULL);
+CREATE TABLE chaos.ledger (
+  what text NOT NULL, at float8 NOT NULL, run_id text NOT NULL, seq int NOT NULL, attempt int NOT NULL, key text NOT NULL, pid int NOT NULL
+);
