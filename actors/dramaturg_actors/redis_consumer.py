@@ -145,12 +145,18 @@ class RedisConsumer(Consumer):
             self._end(delivery, lambda holders: self._scripts.refuse(self._queue, holders, delivery.id))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Hand messages back that were never begun."""
+        """Hand messages back that were never begun.
+
+        Raises:
+          ConnectionClosed: Redis did not take them; they return when this consumer is closed or found dead.
+        """
         deliveries = [each for each in map(_ours, messages) if not (each.is_over or each.is_ending)]
         holders = {holder for each in deliveries for holder in each.holders}
-        self._scripts.hand_back(self._queue, holders, [each.id for each in deliveries])
-        for each in deliveries:
-            each.let_go()
+        try:
+            self._scripts.hand_back(self._queue, holders, [each.id for each in deliveries])
+        finally:
+            for each in deliveries:
+                each.let_go()
 
     def close(self) -> None:
         """Hand back what nobody saw; leave what is being worked on to the next consumer of the queue."""

@@ -120,10 +120,18 @@ class EntryQueue:
                     logger.error("a start message that cannot be read is left to the broker: %s", error)
                     continue
                 if message is not None:
-                    self._take(message)
-                    consumer.ack(message)
+                    self._take_or_hand_back(consumer, message)
         finally:
             consumer.close()
+
+    def _take_or_hand_back(self, consumer: Any, message: Any) -> None:
+        try:
+            self._take(message)
+        except BaseException:
+            # A consumer that is closed leaves what it gave to the next one, as being worked on: nobody would look at it again.
+            consumer.requeue([message])
+            raise
+        consumer.ack(message)
 
     def _take(self, message: Any) -> None:
         try:

@@ -685,6 +685,21 @@ def test_after_a_lost_connection_what_nobody_saw_returns_and_what_is_worked_on_s
     assert not client.hexists(f"{NAMESPACE}:q.msgs", worked_on)
 
 
+def test_what_could_not_be_handed_back_returns_with_the_next_consumer(
+    broker: RedisBroker, server: fakeredis.FakeServer
+) -> None:
+    (given,) = put(broker)
+    broken = broker.consume("q")
+    delivery = taken(broken)
+    server.connected = False
+    with pytest.raises(ConnectionClosed):
+        broken.requeue([delivery])
+    broken.close()
+    server.connected = True
+
+    assert taken(broker.consume("q")).id == given
+
+
 def test_what_outlives_two_lost_connections_can_still_be_ended(
     broker: RedisBroker, server: fakeredis.FakeServer, client: Any
 ) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import dramatiq
+import fakeredis
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
@@ -26,10 +27,11 @@ from dramaturg import (
 )
 from dramaturg.testing import WorkflowEnv
 from dramaturg_actors.brokers import MemoryBroker
-from dramaturg_coordinator.entry import EntryQueue
+from dramaturg_coordinator.entry import EntryQueue, Starts
 from dramaturg_protocol.codec_choice import choose_codec
 from dramaturg_protocol.definitions import registry
-from dramaturg_protocol.records import DeadLetter
+from dramaturg_protocol.faults import Unreachable
+from dramaturg_protocol.records import DeadLetter, StartOrder, StartOutcome
 from dramaturg_protocol.sealing import own_codec
 
 PATIENCE = 10
@@ -38,15 +40,15 @@ PATIENCE = 10
 class Entry:
     """An entry queue over a broker in memory, whose coordinator is an env."""
 
-    def __init__(self, env: WorkflowEnv) -> None:
+    def __init__(self, env: WorkflowEnv, broker: dramatiq.Broker | None = None, starts: Starts | None = None) -> None:
         self.env = env
-        self.broker = MemoryBroker()
+        self.broker = broker or MemoryBroker()
         self.letters: list[DeadLetter] = []
         self._heard = threading.Semaphore(0)
         self._queue = EntryQueue(
             self.broker,
             namespace=env.client.settings.namespace,
-            starts=env.database.starts,
+            starts=starts or env.database.starts,
             registry=registry,
             put_aside=self._put_aside,
             wake=self._heard.release,
@@ -158,6 +160,41 @@ def test_a_redelivered_message_starts_nothing(env: WorkflowEnv, entry: Entry) ->
     env.run_until_idle()
 
     assert env.client.count() == 1
+
+
+class _AwayAtFirst:
+    """Starts in a database that does not answer so many times."""
+
+    def __init__(self, starts: Starts, times: int) -> None:
+        self._starts = starts
+        self._left = times
+
+    def submit(self, orders: Sequence[StartOrder]) -> list[StartOutcome]:
+        if self._left:
+            self._left -= 1
+            raise Unreachable("the database does not answer")
+        return self._starts.submit(orders)
+
+
+def _over_redis() -> dramatiq.Broker:
+    return RedisBroker(client=fakeredis.FakeRedis())
+
+
+@pytest.mark.parametrize("broker", [MemoryBroker, _over_redis])
+def test_starts_that_meet_a_database_that_is_away_wait_for_it(
+    env: WorkflowEnv, broker: Callable[[], dramatiq.Broker]
+) -> None:
+    doubler()
+    entry = Entry(env, broker(), _AwayAtFirst(env.database.starts, 2))
+
+    for number in (1, 2, 3):
+        entry.send(workflow="double", args=[number])
+    for _ in range(3):
+        entry.hear()
+    entry.close()
+    env.run_until_idle()
+
+    assert sorted(env.client.handle(run.run_id).result() for run in env.client.runs()) == [2, 4, 6]
 
 
 def test_an_id_in_use_is_shared(env: WorkflowEnv, entry: Entry) -> None:
