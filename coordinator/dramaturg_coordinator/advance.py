@@ -390,8 +390,7 @@ class Advance:
             self._family.closed(children)
             self._reception.closed(updates)
         if isinstance(body, e.RunPaused | e.RunResumed):
-            # Whether a step is tried again depends on it.
-            self._rows.touch_all()
+            self._rows.touch_tries()
         return told
 
     def _time_of_next(self) -> datetime:

@@ -14,6 +14,7 @@ from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import fold
 from dramaturg_coordinator.core.replay import Mismatch, replay, unrecorded_from
 from dramaturg_coordinator.core.run_state import RunState
+from dramaturg_coordinator.core.states import StepPhase
 from dramaturg_coordinator.execution import Execution
 from dramaturg_coordinator.quarantine import Quarantine
 from dramaturg_coordinator.rules import Rules
@@ -33,9 +34,10 @@ class LiveRun:
       signs: the latest that its open steps said of themselves, by generation and position.
       waits: what its code waited for besides open work, when it was in memory last.
       limited: its open steps that wait for a limit, by generation and position.
+      begun: those whose next attempt has begun, or waits for room, although the history still says RETRYING.
     """
 
-    __slots__ = ("execution", "history", "limited", "signs", "state", "waits")
+    __slots__ = ("begun", "execution", "history", "limited", "signs", "state", "waits")
 
     def __init__(
         self,
@@ -44,12 +46,15 @@ class LiveRun:
         signs: dict[tuple[int, int], Sign] | None = None,
         waits: str | None = None,
         limited: Collection[tuple[int, int]] = (),
+        sent: Collection[tuple[int, int]] = (),
     ) -> None:
         self.waits = waits
         self.state = state
         self.history = history
         self.signs = signs if signs is not None else {}
         self.limited = set(limited)
+        retrying = ((step.generation, seq) for seq, step in state.steps.items() if step.phase is StepPhase.RETRYING)
+        self.begun = {key for key in retrying if key in sent}
         self.execution: Execution | None = None
 
     def drop_code(self) -> None:
@@ -210,10 +215,11 @@ class LiveRuns:
         signs: Mapping[tuple[int, int], str] | None = None,
         waits: str | None = None,
         limited: Collection[tuple[int, int]] = (),
+        sent: Collection[tuple[int, int]] = (),
     ) -> LiveRun:
         """Take a run into memory, from its history and what its steps and its code said of themselves."""
         read = {key: decode_sign(text) for key, text in (signs or {}).items()}
-        run = self._runs[run_id] = LiveRun(fold(run_id, partition, history), history, read, waits, limited)
+        run = self._runs[run_id] = LiveRun(fold(run_id, partition, history), history, read, waits, limited, sent)
         return run
 
     def drop(self, run_ids: Iterable[str]) -> None:

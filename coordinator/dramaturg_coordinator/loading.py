@@ -106,7 +106,9 @@ class Loader:
             return ""
         try:
             record = found.record
-            self._runs.add(run_id, record.partition, found.history, found.signs, record.waits, found.limited)
+            self._runs.add(
+                run_id, record.partition, found.history, found.signs, record.waits, found.limited, found.sent
+            )
         except Exception as error:  # noqa: BLE001 - a history that no code of ours wrote
             return f"its events do not follow from each other: {error}"
         return ""

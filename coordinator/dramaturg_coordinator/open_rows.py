@@ -91,8 +91,10 @@ class OpenRows:
         if seq in state.steps:
             self._limits.note(state.steps[seq], self.options_of(seq))
         self._touched.add((known.generation if known is not None else state.generation, seq))
-        # The attempt that was due has gone on since, in this very turn.
+        # The attempt that was due has gone on since.
         self._due_again.discard(seq)
+        if known is not None:
+            self._run.begun.discard((known.generation, seq))
 
     def _touch_deadline(self, body: e.RunStarted | e.RunUnblocked | e.RunCancelRequested) -> None:
         if isinstance(body, e.RunStarted) and body.timeout is not None:
@@ -105,6 +107,14 @@ class OpenRows:
         self._limits.note_run()
         for seq, step in self._run.state.steps.items():
             self._limits.note(step, self.options_of(seq))
+
+    def touch_tries(self) -> None:
+        """Whether anything is tried again has changed; what has begun goes on as it is."""
+        begun = self._run.begun | self._run.limited
+        retrying = (step for step in self._run.state.steps.values() if step.phase is StepPhase.RETRYING)
+        self._touched.update(key for step in retrying if (key := (step.generation, step.seq)) not in begun)
+        if self._run.state.next_try is not None:
+            self._touched.add(NEXT_TRY_KEY)
 
     def touch_all(self) -> None:
         """What holds for every open position has changed."""
@@ -133,6 +143,7 @@ class OpenRows:
         """The run goes on from an earlier point; these positions were open before that."""
         self._touched |= before | self._run.state.open_keys
         self._options.clear()
+        self._run.begun.clear()
 
     def begin(self, seq: int) -> None:
         """Have a step begin: by a message after the commit, or here where it is local."""
@@ -145,6 +156,7 @@ class OpenRows:
         """Have an attempt begin that is recorded already."""
         self._touched.add((generation, seq))
         self._due_again.add(seq)
+        self._run.begun.add((generation, seq))
         self.begin(seq)
 
     def is_begun_again(self, seq: int) -> bool:
@@ -154,6 +166,7 @@ class OpenRows:
     def mend(self) -> None:
         """Write the rows of all that is open, and send again what may have been sent: that repeats nothing."""
         self.touch_all()
+        self._run.begun.clear()
         for step in self._run.state.steps.values():
             if step.phase is not StepPhase.RETRYING and not step.is_left_open:
                 self.begin_attempt(step.generation, step.seq)
@@ -214,7 +227,9 @@ class OpenRows:
         state = self._run.state
         step = state.steps.get(seq)
         if step is not None:
-            is_sent = seq in self._due_again or (step.generation, seq) in self._run.limited
+            key = (step.generation, seq)
+            has_begun = step.phase is StepPhase.RETRYING and key in self._run.begun
+            is_sent = has_begun or seq in self._due_again or key in self._run.limited
             return decide.work_of_step(
                 state, step, self.options_of(seq), self.sign_of(seq), is_sent=is_sent, seal=self._seal_of(seq)
             )

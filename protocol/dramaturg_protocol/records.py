@@ -42,6 +42,10 @@ class WorkKind(StrEnum):
     """A call from outside that code waits for; due when it expires."""
 
 
+#: Of an attempt that has begun, or does so as soon as there is room.
+SENT_KINDS = frozenset({WorkKind.STEP, WorkKind.WAITING, WorkKind.LOCAL})
+
+
 @dataclass(frozen=True, slots=True)
 class WorkItem:
     """One step, timer or child in flight, or an open approval or hook: its time-out, firing or next attempt, and the message
@@ -298,12 +302,14 @@ class StoredRun:
       history: all of its events, in order.
       signs: the encoded `Sign` of each open step that gave one, by its generation and position.
       limited: those that wait for a limit's grant, by generation and position.
+      sent: those whose row is of `SENT_KINDS`.
     """
 
     record: RunRecord
     history: Sequence[HistoryEvent]
     signs: Mapping[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
     limited: Collection[tuple[int, int]] = frozenset()
+    sent: Collection[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

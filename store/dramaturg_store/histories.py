@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, or_, select
 
 from dramaturg_protocol.event_codec import decode_body
 from dramaturg_protocol.events import HistoryEvent
-from dramaturg_protocol.records import RunRecord, StoredRun, Unreadable, WorkKind
+from dramaturg_protocol.records import SENT_KINDS, RunRecord, StoredRun, Unreadable, WorkKind
 from dramaturg_protocol.sealing import CannotOpen
 from dramaturg_store.dialects import UNREADABLE_MOMENT
 from dramaturg_store.large_values import NO_VALUES, values_of
@@ -23,9 +23,12 @@ _EVENTS = (
     .where(events.c.run_id.in_(bindparam("run_ids", expanding=True)))
     .order_by(events.c.run_id, events.c.number)
 )
-_SIGNS = select(open_work.c.run_id, open_work.c.generation, open_work.c.seq, open_work.c.kind, open_work.c.sign).where(
+_STEPS = select(open_work.c.run_id, open_work.c.generation, open_work.c.seq, open_work.c.kind, open_work.c.sign).where(
     open_work.c.run_id.in_(bindparam("run_ids", expanding=True)),
-    or_(open_work.c.sign.is_not(None), open_work.c.kind == WorkKind.LIMITED.value),
+    or_(
+        open_work.c.sign.is_not(None),
+        open_work.c.kind.in_(kind.value for kind in (WorkKind.LIMITED, *sorted(SENT_KINDS))),
+    ),
 )
 
 _Signs = dict[tuple[int, int], str]
@@ -48,11 +51,14 @@ def load_runs(connection: Connection, run_ids: Collection[str]) -> Mapping[str, 
             histories[row.run_id].append(row)
         signs: dict[str, _Signs] = defaultdict(dict)
         limited: dict[str, set[tuple[int, int]]] = defaultdict(set)
-        for run_id, generation, seq, kind, sign in connection.execute(_SIGNS, {"run_ids": list(histories)}).all():
+        sent: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        for run_id, generation, seq, kind, sign in connection.execute(_STEPS, {"run_ids": list(histories)}).all():
             if sign is not None:
                 signs[run_id][generation, seq] = sign
             if kind == WorkKind.LIMITED:
                 limited[run_id].add((generation, seq))
+            elif kind in SENT_KINDS:
+                sent[run_id].add((generation, seq))
         values = values_of(connection, histories.keys())
         for record in records:
             run_id = record.run_id
@@ -61,6 +67,7 @@ def load_runs(connection: Connection, run_ids: Collection[str]) -> Mapping[str, 
                 histories.get(run_id, []),
                 signs.get(run_id, {}),
                 limited.get(run_id, frozenset()),
+                sent.get(run_id, frozenset()),
                 values.get(run_id, {}),
             )
     return found
@@ -71,6 +78,7 @@ def stored_run(
     rows: Sequence[StoredRow],
     signs: Mapping[tuple[int, int], str],
     limited: Collection[tuple[int, int]] = frozenset(),
+    sent: Collection[tuple[int, int]] = frozenset(),
     values: Mapping[str, str] = NO_VALUES,
 ) -> StoredRun | Unreadable:
     """A run and the rows of its events, `(run_id, number, type, time, data)` in order, decoded.
@@ -81,7 +89,7 @@ def stored_run(
     try:
         history = [_event(number, row, values) for number, row in enumerate(rows, start=1)]
         _check_record(record, len(history))
-        return StoredRun(record, history, signs, limited)
+        return StoredRun(record, history, signs, limited, sent)
     except _Damaged as error:
         return Unreadable(record, f"run {record.run_id}: {error}")
 

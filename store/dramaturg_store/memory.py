@@ -17,6 +17,7 @@ from dramaturg_protocol.events import type_of
 from dramaturg_protocol.faults import Refused
 from dramaturg_protocol.messages import Reply, Request, RequestKind
 from dramaturg_protocol.records import (
+    SENT_KINDS,
     DeadLetter,
     KeptResult,
     Lease,
@@ -74,9 +75,9 @@ class Tables:
         """What the open steps of a run said of themselves."""
         return {key: item.sign for key, item in self.work.get(run_id, {}).items() if item.sign is not None}
 
-    def limited_of(self, run_id: str) -> set[WorkKey]:
-        """The open steps of a run that wait for a limit."""
-        return {key for key, item in self.work.get(run_id, {}).items() if item.kind == WorkKind.LIMITED}
+    def steps_of(self, run_id: str, kinds: Collection[WorkKind]) -> set[WorkKey]:
+        """The open steps of a run whose rows are of these kinds."""
+        return {key for key, item in self.work.get(run_id, {}).items() if item.kind in kinds}
 
 
 class MemoryStore(SlotReads):
@@ -107,7 +108,8 @@ class MemoryStore(SlotReads):
                     tables.runs[run_id],
                     sorted(tables.events.get(run_id, {}).values()),
                     tables.signs_of(run_id),
-                    tables.limited_of(run_id),
+                    tables.steps_of(run_id, (WorkKind.LIMITED,)),
+                    tables.steps_of(run_id, SENT_KINDS),
                 )
                 for run_id in run_ids
                 if run_id in tables.runs

@@ -41,7 +41,20 @@ def test_a_new_run_comes_back_as_it_was_written(database: OpenDatabase) -> None:
 
     database.store.commit([write], a_lease(database), EPOCH)
 
-    assert database.store.load(["run"]) == {"run": StoredRun(a_record("run"), write.events)}
+    assert database.store.load(["run"]) == {"run": StoredRun(a_record("run"), write.events, sent={(1, 1)})}
+
+
+def test_a_run_comes_back_with_what_it_has_under_way(database: OpenDatabase) -> None:
+    kinds = (WorkKind.STEP, WorkKind.WAITING, WorkKind.LOCAL, WorkKind.LIMITED, WorkKind.RETRY, WorkKind.LEFT_OPEN)
+    write = a_new_run("run")
+    write.work[:] = [replace(a_step("run", seq), kind=kind) for seq, kind in enumerate(kinds, 1)]
+    database.store.commit([write], a_lease(database), EPOCH)
+
+    found = database.store.load(["run"])["run"]
+
+    assert isinstance(found, StoredRun)
+    assert set(found.sent) == {(1, 1), (1, 2), (1, 3)}
+    assert set(found.limited) == {(1, 4)}
 
 
 def test_an_unknown_run_is_absent(database: OpenDatabase) -> None:

@@ -175,6 +175,56 @@ def test_the_next_attempt_of_a_step_waits_for_room_like_any_other(bench: Bench) 
     assert bench.status(run_id) == "COMPLETED"
 
 
+def test_what_waits_for_room_still_waits_after_a_pause_and_goes_out_as_others_settle(bench: Bench) -> None:
+    run_id = bench.start(fan_out(), 12)
+    bench.turns()
+
+    bench.request(run_id, RequestKind.PAUSE)
+    bench.turns()
+    assert kinds(bench, run_id) == {"step": 10, "waiting": 2}
+    bench.request(run_id, RequestKind.RESUME)
+    bench.turns()
+    assert kinds(bench, run_id) == {"step": 10, "waiting": 2}
+
+    done = finish(bench, 10)
+    assert [task.seq for task in done] == list(range(1, 13))
+    assert bench.status(run_id) == "COMPLETED"
+
+
+@pytest.mark.parametrize("is_read_again", [False, True])
+def test_an_attempt_that_went_out_before_a_pause_does_not_go_out_again_after_it(
+    bench: Bench, is_read_again: bool
+) -> None:
+    policy = RetryPolicy(max_attempts=2, backoff="fixed", initial="1s", jitter=False)
+    run_id = bench.start(fan_out(retries=policy), 1)
+    bench.turns()
+    bench.fail(bench.take_task())
+    bench.turns()
+    bench.advance(seconds=1)
+    bench.turns()
+    again = bench.take_task()
+    if is_read_again:
+        forget(bench)
+
+    bench.request(run_id, RequestKind.PAUSE)
+    bench.turns()
+    assert kinds(bench, run_id) == {"step": 1}
+    bench.request(run_id, RequestKind.RESUME)
+    bench.turns()
+
+    assert not bench.broker.tasks
+    bench.complete(again, 1)
+    bench.turns()
+    assert bench.status(run_id) == "COMPLETED"
+
+
+def forget(bench: Bench) -> None:
+    """What is in memory of runs is read from the store again."""
+    tenure = bench.coordinator._tenure  # pyright: ignore[reportPrivateUsage]
+    assert tenure is not None
+    tenure.forget()
+
+
 def test_of_more_than_memory_keeps_the_rest_is_read_from_the_table(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,9 +282,7 @@ def test_starts_wait_while_runs_have_to_be_read_from_the_store_again(
     monkeypatch.setattr(pressure, "MANY_LOADED", 3)
     old = [bench.start(fan_out("old"), 1) for _ in range(6)]
     bench.turns()
-    tenure = bench.coordinator._tenure  # pyright: ignore[reportPrivateUsage]
-    assert tenure is not None
-    tenure.forget()
+    forget(bench)
     for task in bench.take_tasks():
         bench.complete(task, 1)
     bench.turn()
