@@ -16,6 +16,7 @@ from dramaturg_protocol.event_codec import decode_body
 from dramaturg_protocol.ids import new_message_id, new_run_id, run_id_of_message
 from dramaturg_protocol.messages import (
     ControlBody,
+    DecideBody,
     ForkFrom,
     Reply,
     Request,
@@ -223,8 +224,7 @@ class Requests:
 
     def _put(self, run_id: str, kind: RequestKind, body: RunMessage, message_id: str | None = None) -> str:
         found = self._client.known(run_id)
-        is_of_this_run = kind in (RequestKind.RETRY, RequestKind.RESET, RequestKind.SETTLE)
-        if isinstance(found, RunRecord) and found.status == "CONTINUED" and not is_of_this_run:
+        if isinstance(found, RunRecord) and found.status == "CONTINUED" and not _is_of_this_run(kind, body):
             # It would be handed on from run to run: here it takes the short way.
             run_id = self._client.resolve(found.workflow_id)
             found = self._client.known(run_id)
@@ -246,3 +246,9 @@ class Requests:
         if answer.error:
             raise getattr(errors, answer.error)(answer.message)
         return answer
+
+
+def _is_of_this_run(kind: RequestKind, body: RunMessage) -> bool:
+    """Whether it is about what this very run asked for or did, which is nothing of the next one of its chain."""
+    is_of_a_place = isinstance(body, DecideBody) and body.seq is not None
+    return is_of_a_place or kind in (RequestKind.RETRY, RequestKind.RESET, RequestKind.SETTLE, RequestKind.RESOLVE)

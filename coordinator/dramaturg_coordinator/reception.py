@@ -89,11 +89,11 @@ class Reception:
 
     def take(self, request: Request, now: datetime) -> None:
         """Take one request; `Parked` is raised where it needs code that is elsewhere."""
-        if self._family.hand_on(request):
-            self._writes.arrivals.append(request.arrival)
-            return
         answer: Reply | None = None
         try:
+            if self._family.hand_on(request):
+                self._writes.arrivals.append(request.arrival)
+                return
             match request.kind:
                 case RequestKind.GRANTED:
                     self._hands.take_grant(request)

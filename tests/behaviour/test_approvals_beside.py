@@ -150,6 +150,36 @@ def test_a_run_that_continues_as_new_waits_for_what_it_asks_then(env: WorkflowEn
     assert env.client.approvals.list() == []
 
 
+@pytest.mark.selection
+def test_what_leads_to_a_run_that_went_on_answers_nothing_of_the_next_one(env: WorkflowEnv) -> None:
+    tokens: list[str] = []
+
+    @workflow
+    async def flow(round_: int = 1) -> list[Any]:
+        asked, called = approval("legal"), hook("paid", int)
+        tokens.append(called.token)
+        await wait_signal("go on")
+        if round_ == 1:
+            continue_as_new(2)
+        return [(await asked).by, await called]
+
+    handle = env.client.start(flow.options(id="yearly"))
+    waiting(env, handle)
+    (asked_first,) = env.client.approvals.list()
+    handle.signal("go on")
+    env.run_until_idle()
+    with pytest.raises(NoOpenApproval):
+        env.client.approvals.approve(asked_first.id, "ada")
+    with pytest.raises(TokenExpired):
+        env.client.resume_hook(tokens[0], 1)
+
+    newest = env.client.handle("yearly")
+    newest.signal("go on")
+    newest.approve("legal", "bob")
+    env.client.resume_hook(tokens[-1], 2)
+    assert handle.result() == ["bob", 2]
+
+
 def test_a_child_asks_for_itself(env: WorkflowEnv) -> None:
     @workflow
     async def small(name: str) -> str | None:

@@ -14,6 +14,7 @@ from dramaturg import (
     child,
     continue_as_new,
     info,
+    on_update,
     sleep,
     start_child,
     step,
@@ -110,6 +111,58 @@ def test_what_is_sent_to_a_run_that_went_on_reaches_the_newest(env: WorkflowEnv)
         env.run_until_idle()
         env.crash()
     assert handle.result() == ["a", "b", "c", "d"]
+
+
+@workflow
+async def collects_then_waits(seen: list[str]) -> list[str]:
+    seen = [*seen, await wait_signal("item")]
+    if len(seen) == 2:
+        return seen
+    continue_as_new(seen)
+
+
+@pytest.mark.selection
+@pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
+def test_a_signal_sent_again_under_its_key_counts_once_in_the_chain(env: WorkflowEnv, crashes: bool) -> None:
+    handle = env.start(collects_then_waits, [])
+    handle.signal("item", "a", idempotency_key="first")
+    env.run_until_idle()
+    if crashes:
+        env.crash()
+    handle.signal("item", "a", idempotency_key="first")
+    handle.signal("item", "b", idempotency_key="second")
+    assert handle.result() == ["a", "b"]
+
+
+@workflow
+async def adds_up(number: int) -> int:
+    total = 0
+
+    @on_update
+    async def add(value: int) -> int:
+        nonlocal total
+        LOG.append(value)
+        total += value
+        return total
+
+    await wait_signal("go on")
+    if number:
+        return total
+    continue_as_new(number + 1)
+
+
+@pytest.mark.selection
+@pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
+def test_an_update_sent_again_under_its_key_is_answered_as_before_in_the_chain(env: WorkflowEnv, crashes: bool) -> None:
+    handle = env.start(adds_up, 0)
+    assert handle.update("add", 5, idempotency_key="five") == 5
+    handle.signal("go on")
+    env.run_until_idle()
+    if crashes:
+        env.crash()
+    assert handle.update("add", 5, idempotency_key="five") == 5
+    handle.signal("go on")
+    assert handle.result() == 0
 
 
 @workflow

@@ -2,7 +2,8 @@
 
     run ── start, signals that were not taken ──► the next run, of the same workflow id and partition
 
-Whatever comes for a run that went on is handed on to the next one, in the order in which it came.
+Whatever comes for a run that went on is handed on to the next one, in the order in which it came; but for what the run
+has taken already, and for the answer to a position, which would be another one in the next run.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import Request, RequestKind, StartBody, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, StartBody, decode_decide, encode_message
 from dramaturg_protocol.talk_messages import SignalBody
 
 #: These are about the run for which they came.
@@ -22,6 +23,7 @@ _OWN = frozenset(
         RequestKind.SETTLE,
         RequestKind.REPORT,
         RequestKind.CHILD_CLOSED,
+        RequestKind.RESOLVE,
         RequestKind.QUERY,
     }
 )
@@ -52,12 +54,20 @@ def signals_of(state: RunState, end: e.RunContinued, untaken: Iterable[e.SignalR
         yield Request(signal.message_id, RequestKind.SIGNAL, end.run_id, state.partition, encode_message(body))
 
 
-def goes_on(request: Request, start: StartBody | None) -> bool:
+def goes_on(state: RunState, request: Request, start: StartBody | None) -> bool:
     """Whether what came for a run that went on is for the next run.
 
     Parameters:
       start: what a start says of its parent, or of the run that it continues.
+
+    Raises:
+      MalformedMessage: it cannot be read.
     """
+    if request.message_id in state.messages:
+        # It counted here, and once is enough for the chain.
+        return False
     if request.kind is RequestKind.START:
         return start is not None and bool(start.again)
+    if request.kind is RequestKind.DECIDE:
+        return decode_decide(request.body).seq is None
     return request.kind not in _OWN
