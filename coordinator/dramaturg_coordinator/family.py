@@ -73,7 +73,9 @@ class Family:
     def hand_on(self, request: Request) -> bool:
         """Whether the run went on as another one, which is sent what came; `MalformedMessage` where it cannot be read."""
         end = self._run.state.end
-        if not isinstance(end, e.RunContinued) or not chains.goes_on(self._run.state, request, _start_in(request)):
+        if not isinstance(end, e.RunContinued):
+            return False
+        if not chains.goes_on(self._run.state, end, request, _start_in(request)):
             return False
         self._sends.append(dataclasses.replace(request, run_id=end.run_id, arrival=0))
         return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -22,6 +24,10 @@ from dramaturg import (
     workflow,
 )
 from dramaturg.testing import WorkflowEnv
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
+from dramaturg_protocol.payloads import Payload
+from dramaturg_protocol.records import Lease, RunWrites
+from dramaturg_protocol.talk_messages import SignalBody
 
 LOG: list[Any] = []
 
@@ -132,6 +138,52 @@ def test_a_signal_sent_again_under_its_key_counts_once_in_the_chain(env: Workflo
     handle.signal("item", "a", idempotency_key="first")
     handle.signal("item", "b", idempotency_key="second")
     assert handle.result() == ["a", "b"]
+
+
+class SentAgain:
+    """The store: just before a run's end is committed, what was asked of it comes once more."""
+
+    def __init__(self, port: Any, inbox: Callable[[], Any]) -> None:
+        self._port = port
+        self._inbox = inbox
+        self.again: list[Request] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    def commit(self, writes: Sequence[RunWrites], lease: Lease, now: datetime) -> None:
+        if self.again and any(each.is_closed for each in writes):
+            self._inbox().put(self.again)
+            self.again = []
+        self._port.commit(writes, lease, now)
+
+
+def test_a_signal_that_comes_again_while_its_run_hands_it_on_is_not_lost(make_env: Callable[..., WorkflowEnv]) -> None:
+    stores: list[SentAgain] = []
+
+    def wrap(port: Any) -> SentAgain:
+        stores.append(SentAgain(port, lambda: env.database.inbox))
+        return stores[-1]
+
+    @workflow
+    async def goes_on_when_told(number: int) -> str:
+        if number:
+            return str(await wait_signal("item"))
+        await wait_signal("go on")
+        continue_as_new(1)
+
+    with make_env(wrap={"store": wrap}) as env:
+        handle = env.start(goes_on_when_told, 0)
+        handle.signal("item", "a")
+        (received,) = (event for event in handle.events() if event.type == "signal.received")
+        body = encode_message(SignalBody("item", Payload('"a"')))
+        partition = env.database.partition_of(handle.run_id)
+        stores[-1].again = [
+            Request(received.data["message_id"], RequestKind.SIGNAL, handle.run_id, partition, body, reply=True)
+        ]
+        handle.signal("go on")
+
+        assert handle.result() == "a"
 
 
 @workflow

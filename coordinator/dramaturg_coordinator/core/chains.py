@@ -54,7 +54,7 @@ def signals_of(state: RunState, end: e.RunContinued, untaken: Iterable[e.SignalR
         yield Request(signal.message_id, RequestKind.SIGNAL, end.run_id, state.partition, encode_message(body))
 
 
-def goes_on(state: RunState, request: Request, start: StartBody | None) -> bool:
+def goes_on(state: RunState, end: e.RunContinued, request: Request, start: StartBody | None) -> bool:
     """Whether what came for a run that went on is for the next run.
 
     Parameters:
@@ -64,8 +64,9 @@ def goes_on(state: RunState, request: Request, start: StartBody | None) -> bool:
       MalformedMessage: it cannot be read.
     """
     if request.message_id in state.messages:
-        # It counted here, and once is enough for the chain.
-        return False
+        # It counted here, and once is enough for the chain. What was handed on is handed on once more: it is not there
+        # where this one was still in the inbox, under the same id, when the run went on.
+        return request.message_id in end.signals
     if request.kind is RequestKind.START:
         return start is not None and bool(start.again)
     if request.kind is RequestKind.DECIDE:
