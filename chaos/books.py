@@ -53,16 +53,24 @@ class Finding:
 
 
 def balance(
-    dsn: str, url: str, journal: Journal, path: Path, struck: Sequence[tuple[Fault, float, float]]
+    dsn: str,
+    url: str,
+    journal: Journal,
+    path: Path,
+    struck: Sequence[tuple[Fault, float, float]],
+    *,
+    queued: Sequence[str],
 ) -> list[Finding]:
     """All findings, in the order of the statements.
 
     Parameters:
       path: of the ledger.
       struck: the faults that there were, with the time at which each began and was undone.
+      queued: ids of the start messages that nobody took.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
         _load(connection, journal, path, struck)
+        connection.cursor().executemany("INSERT INTO chaos.queued VALUES (%s)", [(each,) for each in queued])
         findings = [Finding(holds, _texts(connection, query)) for holds, query in statements()]
     return [*findings, Finding(_FOLD, list(_unlike_their_folds(url)))]
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from chaos import books, report
 from chaos.faults import Strikes
-from chaos.watch import Watch, wait_until_done
+from chaos.watch import Watch, start_messages, wait_until_done
 from chaos.world import World
 
 _CALM_SECONDS = 300.0
@@ -40,7 +40,9 @@ def end(
         return STOPPED
     dsn = world.postgres.dsn
     findings = [
-        *books.balance(dsn, world.postgres.url, world.journal, world.ledger, strikes.struck),
+        *books.balance(
+            dsn, world.postgres.url, world.journal, world.ledger, strikes.struck, queued=start_messages(world)
+        ),
         books.Finding("at any time every open run has a next cause", list(watch.without_cause)),
         books.Finding("no coordinator and no worker ended by itself", _own_ends(world)),
         books.Finding("clients saw no error but that services are away", surprises),

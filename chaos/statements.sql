@@ -137,6 +137,9 @@ SELECT format('%s position %s holds a slot of %s', run_id, seq, name) FROM drama
 -- the inbox is empty
 SELECT format('%s for run %s, sent at %s', kind, run_id, sent_at) FROM dramaturg_inbox
 
+-- the entry queue is empty
+SELECT format('start message %s', message_id) FROM chaos.queued
+
 -- there are no dead letters
 SELECT format('%s: %s, run %s: %s', source, reason, run_id, left(body, 200)) FROM dramaturg_dead_letters
  WHERE source NOT IN ('gave_up', 'held')

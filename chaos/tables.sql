@@ -6,6 +6,7 @@ CREATE TABLE chaos.orders (
 );
 CREATE TABLE chaos.verbs (run_id text NOT NULL, verb text NOT NULL, at float8 NOT NULL, until float8 NOT NULL, is_answered bool NOT NULL);
 CREATE TABLE chaos.faults (name text NOT NULL, at float8 NOT NULL, until float8 NOT NULL, loses_messages bool NOT NULL, keeps_copies bool NOT NULL);
+CREATE TABLE chaos.queued (message_id text NOT NULL);
 CREATE TABLE chaos.ledger (
   what text NOT NULL, at float8 NOT NULL, run_id text NOT NULL, seq int NOT NULL, attempt int NOT NULL, key text NOT NULL, pid int NOT NULL
 );

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import psycopg
+import redis
 
 from chaos import books
-from chaos.world import World
+from chaos.world import NAMESPACE, World
+from dramaturg_protocol.redis_keys import START_QUEUE, RedisKeys
 
 _PERIOD = 2.0
 
@@ -48,17 +51,29 @@ class Watch:
                 self.looks += 1
 
 
+def start_messages(world: World) -> list[str]:
+    """The ids of start messages that no coordinator has made a row of, be they in its hands."""
+    with world.client_of_redis() as client:
+        ids: Any = client.hkeys(RedisKeys(NAMESPACE).bodies(START_QUEUE))
+    return [each.decode() for each in ids]
+
+
 def wait_until_done(world: World, seconds: float) -> int:
-    """Wait until no run is open and the inbox is empty; how many runs and requests are left when time is over."""
+    """Wait until no run is open, and inbox and entry queue are empty; how much is left when time is over."""
     due = time.monotonic() + seconds
     left = -1
     while left and not world.over.is_set():
-        with suppress(psycopg.OperationalError), psycopg.connect(world.postgres.dsn, connect_timeout=2) as connection:
+        with (
+            suppress(psycopg.OperationalError, redis.RedisError),
+            psycopg.connect(world.postgres.dsn, connect_timeout=2) as connection,
+        ):
+            # In the order in which a start goes from one to the other, so that none is between two looks.
+            queued = len(start_messages(world))
             row = connection.execute(
-                "SELECT (SELECT count(*) FROM dramaturg_runs WHERE closed_at IS NULL)"
-                " + (SELECT count(*) FROM dramaturg_inbox)"
+                "SELECT (SELECT count(*) FROM dramaturg_inbox)"
+                " + (SELECT count(*) FROM dramaturg_runs WHERE closed_at IS NULL)"
             ).fetchone()
-            left = int(row[0]) if row else -1
+            left = queued + int(row[0]) if row else -1
         if time.monotonic() > due:
             return left
         world.over.wait(1.0 if left else 0)

@@ -78,6 +78,7 @@ class Desk:
         self._ledger = folder / "ledger.jsonl"
         self.journal = Journal(folder / "journal.jsonl")
         self.struck: list[tuple[Fault, float, float]] = []
+        self.queued: list[str] = []
         self.journal.ordered([ORDER])
         self.note("begun")
         self.note("done")
@@ -113,9 +114,13 @@ class Desk:
         self.journal.asked(Verb(RUN, verb, 0.0, 1.0, is_answered))
         return self
 
+    def left_in_queue(self, message_id: str) -> Desk:
+        self.queued.append(message_id)
+        return self
+
     def against(self) -> list[str]:
         """What does not hold."""
-        found = books.balance(self.dsn, self._url, self.journal, self._ledger, self.struck)
+        found = books.balance(self.dsn, self._url, self.journal, self._ledger, self.struck, queued=self.queued)
         return [finding.holds for finding in found if finding.discrepancies]
 
 
@@ -167,6 +172,7 @@ PLANTED: dict[str, Callable[[Desk], Desk]] = {
     "the inbox is empty": lambda desk: desk.sql(
         f"INSERT INTO dramaturg_inbox VALUES (1, 'm', 1, 'cancel', '{RUN}', '', false, now())"
     ),
+    "the entry queue is empty": lambda desk: desk.left_in_queue("m"),
     "there are no dead letters": lambda desk: desk.sql(
         "INSERT INTO dramaturg_dead_letters VALUES (1, 'chaos', 1, 'report', NULL, 'cut off', '{', now())"
     ),
