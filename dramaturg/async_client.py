@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from dramaturg import views
@@ -118,6 +119,7 @@ class AsyncHandle(Generic[R_co]):
         name: str,
         payload: object = None,
         idempotency_key: str | None = None,
+        delay: Duration | datetime | None = None,
         *,
         by: str | None = None,
         reason: str | None = None,
@@ -127,7 +129,7 @@ class AsyncHandle(Generic[R_co]):
         await asyncio.to_thread(lambda: self.run_id)
 
         def send(own: object) -> None:
-            self._handle.signal(name, payload, idempotency_key, by=by, reason=reason, connection=own)
+            self._handle.signal(name, payload, idempotency_key, delay, by=by, reason=reason, connection=own)
 
         await on_connection(connection, send)
 

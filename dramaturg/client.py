@@ -80,7 +80,7 @@ class Client(Answers, Batches):
         self._has_looked_for_coordinator = _link is not None
         self.requests = Requests(self, self._link)
         self.results_of = Results(self, self._link, _now)
-        self.conversation = Conversation(self, self._link)
+        self.conversation = Conversation(self, self._link, self._now)
         self.approvals = Approvals(self, lambda: self._link.database.approvals, lambda: self._link.database.secret)
         self.dead_letters = DeadLetters(self, lambda: self._link.database.letters, self._now)
         self.schedules = Schedules(self, lambda: self._link.database.schedules, self._now)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dramaturg import requests
+from dramaturg.orders import moment_of
+from dramaturg_coordinator.core.states import RunPhase
 from dramaturg_protocol.durations import Duration, parse_duration
 from dramaturg_protocol.errors import NotAnswered, WrongState
 from dramaturg_protocol.ids import new_message_id, run_id_of_message
@@ -17,6 +19,7 @@ from dramaturg_protocol.records import RunRecord, StartOrder, StartOutcome
 from dramaturg_protocol.signatures import CallSchema
 from dramaturg_protocol.talk_messages import QuestionBody, SignalBody
 from dramaturg_protocol.talk_names import check_name
+from dramaturg_store.clock import Now
 
 if TYPE_CHECKING:
     from dramaturg.client import Client
@@ -27,9 +30,10 @@ if TYPE_CHECKING:
 class Conversation:
     """Speaks to runs for a client."""
 
-    def __init__(self, client: Client, link: Link) -> None:
+    def __init__(self, client: Client, link: Link, now: Now) -> None:
         self._client = client
         self._link = link
+        self._now = now
 
     def signal(
         self,
@@ -37,25 +41,37 @@ class Conversation:
         name: str,
         payload: object,
         idempotency_key: str | None,
+        delay: Duration | datetime | None,
         by: str | None,
         reason: str | None,
         connection: object,
     ) -> None:
         """Send a signal; see `Handle.signal`."""
         body = SignalBody(check_name("signal", name), self._payload(f"signal {name!r}", payload), by, reason)
+        due = moment_of(delay, self._now)
         run_id = handle.run_id
         known = self._client.known(run_id)
         message_id = new_message_id() if idempotency_key is None else _id_of("signal", run_id, name, idempotency_key)
-        is_waited_for = connection is None
+        is_waited_for = connection is None and due is None
         request = Request(
             message_id, RequestKind.SIGNAL, run_id, known.partition, encode_message(body), reply=is_waited_for
         )
-        if not is_waited_for and isinstance(known, RunRecord) and known.closed_at is not None:
-            raise WrongState(f"the run is {known.status}: it takes no signal {name!r} any more")
-        self._link.put([request], connection)
+        if not is_waited_for and isinstance(known, RunRecord):
+            self._check_takes(known, name)
+        if due is not None:
+            self._link.postpone(request, due, connection)
+        else:
+            self._link.put([request], connection)
         self._client.look_for_coordinator()
         if is_waited_for:
             self._client.requests.wait_for_answer(run_id, RequestKind.SIGNAL, message_id)
+
+    def _check_takes(self, known: RunRecord, name: str) -> None:
+        newest: RunRecord | Request = known
+        if known.status == RunPhase.CONTINUED:
+            newest = self._client.known(self._client.resolve(known.workflow_id))
+        if isinstance(newest, RunRecord) and newest.closed_at is not None:
+            raise WrongState(f"the run is {newest.status}: it takes no signal {name!r} any more")
 
     def submit(self, orders: Sequence[StartOrder], connection: object) -> list[StartOutcome]:
         """Submit starts. One whose signal found that its run had closed meanwhile is decided again."""

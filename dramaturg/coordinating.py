@@ -168,6 +168,7 @@ class CoordinatorProcess:
             rules=rules_of(settings, database),
             local=local,
             schedules=database.schedules,
+            postponed=database.postponed,
             on_fired=monitoring.fired if monitoring else None,
             note=self._supervised.note if self._supervised is not None else None,
             peers=database.peers(self._fingerprint),

@@ -117,6 +117,7 @@ class Engine:
             rules=rules_of(self.settings, self.database, replay_every_turn=replay_every_turn),
             local=self._local,
             schedules=self.database.schedules,
+            postponed=self.database.postponed,
             on_fired=monitoring.fired if monitoring else None,
             only=only,
             observers=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, TypeVarTuple
 
 from dramaturg import views
@@ -210,6 +211,7 @@ class Handle(Generic[R_co]):
         name: str,
         payload: object = None,
         idempotency_key: str | None = None,
+        delay: Duration | datetime | None = None,
         *,
         by: str | None = None,
         reason: str | None = None,
@@ -220,6 +222,9 @@ class Handle(Generic[R_co]):
         Parameters:
           payload: any value that a payload can hold.
           idempotency_key: the same key for the same name and run counts once.
+          delay: a duration, or an aware ``datetime``: it is sent then. This returns once it is committed, and needs no
+            coordinator. A run that continues as others has it at the end of its chain; one that is closed by then has it if
+            it goes on again, by `retry` or `reset`.
           connection: a SQLAlchemy `Connection` or `Session`: the signal is sent if and only if its transaction is
             committed; this does not wait for an answer then.
           by: who, kept in the event.
@@ -228,10 +233,11 @@ class Handle(Generic[R_co]):
         Raises:
           PayloadError: the payload cannot be encoded, or is too large.
           WrongState: the run is closed.
+          ValueError: ``delay`` is no duration, or a ``datetime`` without time zone.
           NotAnswered: no coordinator recorded it within 10 s; it stays and counts once.
           NotFound: there is no such run.
         """
-        self._client.conversation.signal(self, name, payload, idempotency_key, by, reason, connection)
+        self._client.conversation.signal(self, name, payload, idempotency_key, delay, by, reason, connection)
 
     def query(self, name: str, *args: Any) -> Any:
         """Ask the run a query that its code answers (`on_query`); it changes nothing. Closed runs are asked as they ended.

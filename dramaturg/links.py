@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import dramatiq
@@ -51,6 +52,10 @@ class Link(Protocol):
 
     def put(self, requests: Sequence[Request], connection: Any = None) -> None:
         """Put requests into the inbox, in a transaction of their own or the caller's; and tell the coordinator."""
+        ...
+
+    def postpone(self, request: Request, due: datetime, connection: Any = None) -> None:
+        """Keep a request until it is due, in a transaction of its own or the caller's."""
         ...
 
     def wake(self) -> None:
@@ -108,6 +113,14 @@ class DatabaseLink:
         if self._wake is not None:
             call_when_returned(own, self._wake)
 
+    def postpone(self, request: Request, due: datetime, connection: Any = None) -> None:
+        """Keep a request until it is due; it is there when this returns, or with the caller's own transaction.
+
+        Coordinators look for what is due soon by themselves: nobody is told.
+        """
+        own = None if connection is None else connection_of(connection)
+        self.database.postponed.put(request, due, own)
+
     def wake(self) -> None:
         """Tell the coordinator, if anybody can."""
         if self._wake is not None:
@@ -156,6 +169,10 @@ class BrokerLink:
     def put(self, requests: Sequence[Request], connection: Any = None) -> None:
         """There is no inbox that this client reaches."""
         self.database.inbox.put(requests)
+
+    def postpone(self, request: Request, due: datetime, connection: Any = None) -> None:
+        """There is nowhere that it could wait."""
+        self.database.postponed.put(request, due)
 
     def wake(self) -> None:
         """The message itself is the wake-up."""

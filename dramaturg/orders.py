@@ -108,14 +108,14 @@ def order_of(
         schema=target.schema,
         message_id=new_message_id(),
         context=_context_of(target, merged.get("context"), max_payload),
-        begins_at=_moment_of(merged.get("delay"), now),
+        begins_at=moment_of(merged.get("delay"), now),
         signal=_signal_of(merged.get("signal"), max_payload),
     )
     return order, target, merged.get("connection")
 
 
-def _moment_of(delay: Duration | datetime | None, now: Now) -> datetime | None:
-    """When a run is to begin; ``None`` for at once."""
+def moment_of(delay: Duration | datetime | None, now: Now) -> datetime | None:
+    """When something is to happen that may be put off; ``None`` for at once."""
     if delay is None:
         return None
     present = now()

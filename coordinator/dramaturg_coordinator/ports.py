@@ -333,6 +333,30 @@ class Schedules(Protocol):
         ...
 
 
+class Postponed(Protocol):
+    """What is sent to runs later. All methods raise `Unreachable` when the database does not answer."""
+
+    def next_due(self, numbers: Collection[int], until: datetime) -> datetime | None:
+        """When the next one for these partitions is due, if that is not after a moment."""
+        ...
+
+    def deliver(self, lease: Lease, now: datetime, limit: int) -> int:
+        """Put what is due into the inbox, or keep it where its run is closed; how many were dealt with.
+
+        Raises:
+          Fenced: a partition has another owner; nothing was written.
+        """
+        ...
+
+    def take_up(self, numbers: Collection[int], run_ids: Collection[str] | None = None) -> None:
+        """What was kept since its run was closed is due at once where the run goes on again.
+
+        Parameters:
+          run_ids: of these runs, which go on; by default of all in these partitions.
+        """
+        ...
+
+
 class LocalExecutor(Protocol):
     """The coordinator's own threads, which run local steps."""
 

@@ -14,7 +14,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dramaturg_coordinator.duties import Duties
-from dramaturg_coordinator.ports import Clock, Inbox, Leases, LocalExecutor, Peers, Publisher, Reports, Schedules, Store
+from dramaturg_coordinator.ports import (
+    Clock,
+    Inbox,
+    Leases,
+    LocalExecutor,
+    Peers,
+    Postponed,
+    Publisher,
+    Reports,
+    Schedules,
+    Store,
+)
 from dramaturg_coordinator.rules import Rules
 from dramaturg_coordinator.run_note import RunNote
 from dramaturg_coordinator.schedules import OnFired
@@ -56,6 +67,7 @@ class Coordinator:
       local: runs local steps; ``None`` where nobody does.
       schedules: begin runs by themselves; ``None`` where nobody fires them.
       on_fired: is told what schedules did.
+      postponed: what is sent to runs later; ``None`` where nobody looks after that.
       on_turn: is told how many seconds each turn took that had anything to do.
       duties: housekeeping besides the lease: functions with their periods.
       note: tells a supervisor which run is advanced; ``None`` where nobody supervises.
@@ -80,6 +92,7 @@ class Coordinator:
         local: LocalExecutor | None = None,
         schedules: Schedules | None = None,
         on_fired: OnFired | None = None,
+        postponed: Postponed | None = None,
         on_turn: Callable[[float], object] | None = None,
         duties: Sequence[tuple[Callable[[], object], timedelta]] = (),
         note: RunNote | None = None,
@@ -100,6 +113,7 @@ class Coordinator:
         self._local = local
         self._schedules = schedules
         self._on_fired = on_fired
+        self._postponed = postponed
         self._on_turn = on_turn
         self._duties = duties
         self._monotonic = monotonic
@@ -155,6 +169,7 @@ class Coordinator:
                 local=self._local,
                 schedules=self._schedules,
                 on_fired=self._on_fired,
+                postponed=self._postponed,
                 monotonic=self._monotonic,
             )
         except BaseException:

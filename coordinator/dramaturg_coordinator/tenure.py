@@ -31,11 +31,23 @@ from dramaturg_coordinator.limit_audit import LimitAudit
 from dramaturg_coordinator.live import Builder, LiveRuns
 from dramaturg_coordinator.local_steps import LocalSteps, NoLocalExecutor
 from dramaturg_coordinator.parking import Parking
-from dramaturg_coordinator.ports import Clock, Inbox, Leases, LocalExecutor, Peers, Publisher, Reports, Schedules, Store
+from dramaturg_coordinator.ports import (
+    Clock,
+    Inbox,
+    Leases,
+    LocalExecutor,
+    Peers,
+    Postponed,
+    Publisher,
+    Reports,
+    Schedules,
+    Store,
+)
 from dramaturg_coordinator.quarantine import Quarantine
 from dramaturg_coordinator.reconcile import Reconciler
 from dramaturg_coordinator.rules import Rules
 from dramaturg_coordinator.schedules import Firer, OnFired
+from dramaturg_coordinator.stager import Stager
 from dramaturg_coordinator.timers import Timers
 from dramaturg_coordinator.troubles import Troubles
 from dramaturg_coordinator.turn import Observer, Turn
@@ -64,6 +76,7 @@ class Tenure:
       local: runs local steps; ``None`` where nobody does.
       schedules: begin runs by themselves; ``None`` where nobody fires them.
       on_fired: is told what schedules did.
+      postponed: what is sent to runs later; ``None`` where nobody looks after that.
       monotonic: the clock of this machine, in seconds.
     """
 
@@ -86,6 +99,7 @@ class Tenure:
         local: LocalExecutor | None = None,
         schedules: Schedules | None = None,
         on_fired: OnFired | None = None,
+        postponed: Postponed | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lease = lease
@@ -113,6 +127,8 @@ class Tenure:
                 on_fired=on_fired,
                 monotonic=monotonic,
             )
+        self._stager = None if postponed is None else Stager(postponed, lease=lease, clock=self.clock)
+        follow = [each.committed for each in (self._firer, self._stager) if each is not None]
         self.turn = Turn(
             namespace=namespace,
             lease=lease,
@@ -129,7 +145,7 @@ class Tenure:
             monotonic=monotonic,
             parking=self._parking,
             only=only,
-            observers=observers if self._firer is None else [*observers, self._firer.committed],
+            observers=[*observers, *follow],
         )
         self._reconciler = Reconciler(
             clock=self.clock,
@@ -309,14 +325,17 @@ class Tenure:
         self.timers.forget()
 
     def fire(self, *, looks: bool) -> bool:
-        """Fire the schedules that are due; whether any was. Raises as a turn."""
-        return self._firer is not None and self._firer.fire(looks=looks)
+        """Fire the schedules that are due, and send what was put off; whether there was any. Raises as a turn."""
+        has_fired = self._firer is not None and self._firer.fire(looks=looks)
+        has_sent = self._stager is not None and self._stager.send(looks=looks)
+        return has_fired or has_sent
 
     def pause_until_next(self) -> timedelta | None:
-        """How long until the next timer or schedule; ``None`` where none is near."""
+        """How long until the next timer, schedule or message; ``None`` where none is near."""
         now = self.clock.now()
         fires_at = None if self._firer is None else self._firer.next_due
-        moments = (self.timers.next_due(), self.turn.limits.next_due(now), fires_at)
+        sends_at = None if self._stager is None else self._stager.next_due
+        moments = (self.timers.next_due(), self.turn.limits.next_due(now), fires_at, sends_at)
         due = min((at for at in moments if at is not None), default=None)
         return None if due is None else max(due - now, timedelta(0))
 
@@ -331,6 +350,8 @@ class Tenure:
         self.turn.hold(lease)
         if self._firer is not None:
             self._firer.hold(lease)
+        if self._stager is not None:
+            self._stager.hold(lease)
         self.reports.attend(lease.epochs)
         self._to_recover = deque(
             number for number in self._to_recover if before.epochs.get(number) == lease.epochs.get(number)

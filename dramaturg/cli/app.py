@@ -100,6 +100,7 @@ def _add_looking(app: typer.Typer) -> None:
         epilog=_examples(
             """dramaturg signal order-1 add --input '{"item": "pen"}'""",
             "dramaturg signal order-1 check-out --key tap-17",
+            "dramaturg signal order-1 remind --delay 3d",
         )
     )(talk.signal)
     app.command(epilog=_examples("dramaturg query order-1 total", "dramaturg query order-1 items --input '[10]'"))(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dramaturg.cli.arguments import By, Json, Reason, RunOrWorkflowId, duration_of, json_given
+from dramaturg.cli.arguments import By, Json, Reason, RunOrWorkflowId, duration_of, json_given, moment_of
 from dramaturg.cli.connection import connected
 from dramaturg.cli.exits import UsageError
 from dramaturg.cli.output import as_json, print_document, say
@@ -22,21 +22,29 @@ Value = Annotated[
 Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Idempotency key: the same one counts once.")]
 
 
+Delay = Annotated[
+    str | None,
+    typer.Option("--delay", metavar="WHEN", help="Send it later: after 30s, 2h, 3d, or at a date and time."),
+]
+
+
 def signal(
     any_id: RunOrWorkflowId,
     name: Name,
     given: Value = None,
     key: Key = None,
+    delay: Delay = None,
     by: By = None,
     reason: Reason = None,
     json: Json = False,
 ) -> None:
     """Send a run a signal. It is kept until the workflow takes it."""
     payload: Any = json_given("--input", given)
+    later = moment_of("--delay", delay)
     with connected() as client:
         handle = client.handle(any_id)
-        handle.signal(name, payload, key, by=by, reason=reason)
-        tell_done(handle, f"signal {name} sent", json)
+        handle.signal(name, payload, key, later, by=by, reason=reason)
+        tell_done(handle, f"signal {name} {'sent' if later is None else 'will be sent'}", json)
 
 
 Arguments = Annotated[

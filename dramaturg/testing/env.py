@@ -36,7 +36,7 @@ from dramaturg.testing.transports import MemoryTransport, RedisTransport, Shared
 from dramaturg.workflows import BoundWorkflow, Workflow
 from dramaturg_actors.local_runner import LocalRunner
 from dramaturg_actors.worker import StepWorker
-from dramaturg_coordinator.ports import Inbox, Publisher, Reports, Schedules, Store
+from dramaturg_coordinator.ports import Inbox, Postponed, Publisher, Reports, Schedules, Store
 from dramaturg_coordinator.service import Coordinator
 from dramaturg_protocol.config import Settings, use_codec_of
 from dramaturg_protocol.definitions import registry
@@ -68,8 +68,8 @@ class WorkflowEnv:
       broker_url: steps and reports go through this broker, under the settings' namespace.
       threads: of the worker.
       code_limit: seconds that workflow code may run without awaiting.
-      wrap: replace ports by others around them: functions by the port's name, ``store``, ``inbox``, ``publisher``, ``schedules``.
-
+      wrap: replace ports by others around them: functions by the port's name, ``store``, ``inbox``, ``publisher``, ``schedules``,
+        ``postponed``.
       lifespans: enter those that are registered; ``False`` where `state` gives all that steps take of them.
 
     Attributes:
@@ -233,6 +233,7 @@ class WorkflowEnv:
         inbox: Inbox = self._wrapped("inbox", self.database.inbox)
         publisher: Publisher = self._wrapped("publisher", transport.publisher)
         schedules: Schedules = self._wrapped("schedules", self.database.schedules)
+        postponed: Postponed = self._wrapped("postponed", self.database.postponed)
 
         def make_reports(lease: Lease) -> Reports:
             self._reports = transport.make_reports(lease)
@@ -251,6 +252,7 @@ class WorkflowEnv:
             observers=[self._note, *transport.observers(self._worker)],
             local=self._local,
             schedules=schedules,
+            postponed=postponed,
         )
         self._declare_schedules()
         self._worker.start()
@@ -316,10 +318,11 @@ class WorkflowEnv:
         return True
 
     def _next_due(self, until: datetime) -> datetime | None:
-        """When a timer, a schedule or a limit is due next."""
+        """When a timer, a schedule, a message or a limit is due next."""
         numbers = self.database.partitions
         moments = [item.due for item in self.database.store.due_work(numbers, until, 1)]
         moments += [moment for _, moment in self.database.schedules.next_due(numbers, 1)]
+        moments.append(self.database.postponed.next_due(numbers, until))
         moments.append(self._coordinator.next_grant())
         return min((moment for moment in moments if moment is not None and moment <= until), default=None)
 

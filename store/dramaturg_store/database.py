@@ -22,6 +22,7 @@ from dramaturg_store.inbox import SqlInbox
 from dramaturg_store.leases import FileLeases
 from dramaturg_store.letters import SqlLetters
 from dramaturg_store.peers import SqlPeers
+from dramaturg_store.postponed import SqlPostponed
 from dramaturg_store.prune import Prune
 from dramaturg_store.reads import Reads
 from dramaturg_store.registry import Registry
@@ -156,6 +157,7 @@ class Database:
         self.schedules = SqlSchedules(
             transactions, self.inbox, namespace=namespace, partition_of=self.partition_of, now=now
         )
+        self.postponed = SqlPostponed(transactions, self.inbox, namespace=namespace, now=now)
         self.leases = self._leases(now)
 
     def _leases(self, now: Now) -> FileLeases | TableLeases:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sqlalchemy import bindparam, select
+
 from dramaturg_protocol.faults import Fenced, Refused
 from dramaturg_store.rows import StoredRow
+from dramaturg_store.schema import partitions
+
+#: The epochs of the partitions with these `numbers`, locked.
+LOCKED_EPOCHS = (
+    select(partitions.c.id, partitions.c.epoch)
+    .where(partitions.c.id.in_(bindparam("numbers", expanding=True)))
+    .order_by(partitions.c.id)
+    .with_for_update()
+)
 
 
 def check_epochs(expected: Mapping[int, int], stored: Iterable[StoredRow]) -> None:

@@ -11,6 +11,7 @@ from dramaturg_store.clock import Now
 from dramaturg_store.database_time import time_of
 from dramaturg_store.deaths import MEMORY
 from dramaturg_store.large_values import prune_values
+from dramaturg_store.postponed import prune_postponed
 from dramaturg_store.schedules import FIRINGS_LIVE, old_firings
 from dramaturg_store.schema import (
     coordinators,
@@ -100,6 +101,7 @@ class Prune:
         with self._transactions.writing() as connection:
             run_ids = connection.scalars(_OLD, {"namespace": self._namespace, "before": before}).all()
             if run_ids:
+                prune_postponed(connection, self._namespace, run_ids)
                 for statement in _IN_ORDER:
                     connection.execute(statement, {"run_ids": list(run_ids)})
             return len(run_ids)

@@ -113,6 +113,12 @@ def request_of(row: StoredRow) -> Request:
     )
 
 
+def request_postponed(row: StoredRow) -> Request:
+    """A row of what is sent later; nobody waits for its answer."""
+    kind = _REQUEST_KINDS.get(row.kind) or cast("RequestKind", row.kind)
+    return Request(row.message_id, kind, row.run_id, row.partition, row.body)
+
+
 def letter_values(letter: DeadLetter, namespace: str, at: datetime) -> Values:
     """The columns of a dead letter but for its id, which the database counts."""
     return {

@@ -22,11 +22,11 @@ from dramaturg_protocol.schedule_records import Fired, Firing, FiringKind, Found
 from dramaturg_store.clock import Now
 from dramaturg_store.database_time import time_of
 from dramaturg_store.dialects import by_primary_key, is_one_of, storable, upsert
-from dramaturg_store.fences import check_epochs
+from dramaturg_store.fences import LOCKED_EPOCHS, check_epochs
 from dramaturg_store.inbox import SqlInbox
 from dramaturg_store.registry import SILENCE
 from dramaturg_store.rows import StoredRow, Values, letter_values
-from dramaturg_store.schema import coordinators, dead_letters, firings, inbox, partitions, runs, schedules
+from dramaturg_store.schema import coordinators, dead_letters, firings, inbox, runs, schedules
 from dramaturg_store.slices import slices
 from dramaturg_store.transactions import Transactions
 
@@ -84,12 +84,6 @@ _AMONG = (
         firings.c.time <= bindparam("until"),
     )
     .order_by(firings.c.time)
-)
-_EPOCHS = (
-    select(partitions.c.id, partitions.c.epoch)
-    .where(partitions.c.id.in_(bindparam("numbers", expanding=True)))
-    .order_by(partitions.c.id)
-    .with_for_update()
 )
 _COUNTS = (
     select(
@@ -157,7 +151,7 @@ class SqlSchedules:
         with self._transactions.writing() as connection:
             found = self._lock(connection, ids)
             numbers = {each.record.partition for each in found} & lease.epochs.keys()
-            check_epochs(lease.of(numbers).epochs, connection.execute(_EPOCHS, {"numbers": sorted(numbers)}))
+            check_epochs(lease.of(numbers).epochs, connection.execute(LOCKED_EPOCHS, {"numbers": sorted(numbers)}))
             decided = [decide(each) for each in found if each.record.partition in numbers]
             self._write(connection, decided)
             return decided

@@ -178,6 +178,21 @@ inbox = _table(
     Index("ix_dramaturg_inbox_run", "run_id"),
 )
 
+# What is sent to a run later; without a due time where the run was closed by then, and as long as it is.
+postponed = _table(
+    "postponed",
+    _name("message_id"),
+    _number("partition"),
+    _name("kind", length=32),
+    _name("run_id", length=64),
+    _text("body"),
+    _moment("due", nullable=True),
+    _moment("sent_at"),
+    PrimaryKeyConstraint("message_id"),
+    Index("ix_dramaturg_postponed_due", "partition", "due"),
+    Index("ix_dramaturg_postponed_run", "run_id"),
+)
+
 open_work = _table(
     "open_work",
     _name("run_id", length=64),

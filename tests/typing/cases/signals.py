@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 from pydantic import BaseModel, TypeAdapter
@@ -78,6 +79,9 @@ def a_client_speaks(client: Client) -> None:
     assert_type(handle.signal("add", {"cents": 3}, idempotency_key="k"), None)
     assert_type(handle.query("last", 3), Any)
     assert_type(handle.update("rename", "x", timeout="1m"), Any)
+    assert_type(handle.signal("add", 3, "k", "3d"), None)
+    assert_type(handle.signal("add", 3, delay=datetime(2130, 1, 31, tzinfo=UTC)), None)
+    handle.signal("add", 3, delay=["3d"])  # expect-error: argument
     handle.signal(3)  # expect-error: argument
     client.start(cart, "ada", signal="add")  # expect-error: argument
 
@@ -85,5 +89,7 @@ def a_client_speaks(client: Client) -> None:
 async def a_client_of_coroutines_speaks(client: AsyncClient) -> None:
     handle = client.handle("cart-ada", wf=cart)
     assert_type(await handle.signal("add", 3), None)
+    assert_type(await handle.signal("add", 3, delay=timedelta(days=3)), None)
+    await handle.signal("add", 3, delay=["3d"])  # expect-error: argument
     assert_type(await handle.query("total"), Any)
     assert_type(await handle.update("rename", "x", idempotency_key="k"), Any)

@@ -279,6 +279,20 @@ def test_a_signal_in_a_session_happens_with_its_commit(alone: Client, engine: En
     assert '"payload":"2"' in body
 
 
+def test_a_signal_is_put_off_with_the_commit_of_a_session(alone: Client, engine: Engine) -> None:
+    handle = alone.start(a_flow(), 1)
+    with Session(engine) as session:
+        handle.signal("go", 1, delay="1d", connection=session)
+        session.rollback()
+        handle.signal("go", 2, delay="1d", connection=session)
+        session.commit()
+
+    assert signals_in(engine) == []
+    with engine.connect() as connection:
+        (body,) = connection.scalars(text("SELECT body FROM dramaturg_postponed WHERE kind = 'signal'"))
+    assert '"payload":"2"' in body
+
+
 def test_a_signal_of_a_coroutine_happens_with_its_commit(alone: Client, engine: Engine, async_url: str) -> None:
     run_id = alone.start(a_flow(), 1).run_id
 

@@ -36,6 +36,7 @@ def upgrade() -> None:
     _kept_results()
     _schedules()
     _firings()
+    _postponed()
     _values()
 
 
@@ -470,3 +471,20 @@ def _firings() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_dramaturg_firings_decided", "dramaturg_firings", ["decided_at"], unique=False)
+
+
+def _postponed() -> None:
+    op.create_table(
+        "dramaturg_postponed",
+        sa.Column("message_id", short_text(255), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("kind", short_text(32), nullable=False),
+        sa.Column("run_id", short_text(64), nullable=False),
+        sa.Column("body", long_text(), nullable=False),
+        sa.Column("due", Moment(), nullable=True),
+        sa.Column("sent_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id"),
+        **_MYSQL,
+    )
+    op.create_index("ix_dramaturg_postponed_due", "dramaturg_postponed", ["partition", "due"], unique=False)
+    op.create_index("ix_dramaturg_postponed_run", "dramaturg_postponed", ["run_id"], unique=False)
