@@ -17,6 +17,10 @@ class Agenda:
         self._left: list[WorkItem] = []
         self._to_mend: dict[str, int] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self._try_again or self._cut_off or self._to_mend)
+
     def try_again(self, run_ids: Iterable[str], partition: int) -> None:
         """See whether these blocked runs can go on."""
         self._try_again.extend((run_id, partition) for run_id in run_ids)

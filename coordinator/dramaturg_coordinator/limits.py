@@ -125,6 +125,11 @@ class Limits:
             for old, partition in before[: max(len(before) - wanted.most + 1, 0)]
         ]
 
+    @property
+    def may_call(self) -> bool:
+        """Whether anybody waits for a limit that is granted here."""
+        return self._stale or bool(self._busy)
+
     def call(self, limit: int, now: datetime) -> tuple[list[Granted], list[RunWrites]]:
         """Whose turn it is: messages to runs that are held here, and what is to be committed for those elsewhere."""
         here: list[Granted] = []

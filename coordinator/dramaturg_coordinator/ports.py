@@ -271,9 +271,9 @@ class Reports(Protocol):
         ...
 
     def acknowledge(self, count: int) -> None:
-        """Forget the oldest `count` reports: they are committed.
+        """Forget the oldest `count` reports: they are committed. What is not forgotten at once may come again.
 
-        Raises:
+        Raises, or `wait` and `take` after it:
           Fenced: somebody with a higher epoch reads those of a partition; they were left alone.
           Unreachable: the broker does not answer; they may come again.
         """

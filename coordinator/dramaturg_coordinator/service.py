@@ -360,9 +360,13 @@ class Coordinator:
         is_busy = tenure.turn(look_into_inbox=looks or has_fired)
         if is_busy and self._on_turn is not None:
             self._on_turn(time.monotonic() - began)
-        if not (is_busy or has_fired) and not tenure.turn.has_more and not tenure.is_recovering:
-            until_next = tenure.pause_until_next()
-            tenure.reports.wait(self._longest_wait if until_next is None else min(self._longest_wait, until_next))
+        # A turn that had something to do may be the last for now as well: none is taken to find that there is nothing.
+        if has_fired or tenure.is_recovering or (tenure.turn.leaves_work if is_busy else tenure.turn.has_more):
+            return
+        until_next = tenure.pause_until_next()
+        if is_busy and until_next == timedelta(0):
+            return
+        tenure.reports.wait(self._longest_wait if until_next is None else min(self._longest_wait, until_next))
 
     def _tell_what_is_held(self) -> None:
         held = self.partitions_held

@@ -209,6 +209,18 @@ class Turn:
             self._runs.drop_all()
         self._runs.shrink()
 
+    @property
+    def leaves_work(self) -> bool:
+        """Whether this turn left something to the next one, so that nobody is to wait until something arrives."""
+        return (
+            self.has_more
+            or bool(self.agenda)
+            or self._window.may_call
+            or self.limits.may_call
+            # In this order: with nobody looking any more, whoever reports wakes the coordinator.
+            or not self._local.rest()
+        )
+
     def look_at_parked(self) -> None:
         """Try parked runs again, where others than before are there."""
         for run_id in self._parking.look():

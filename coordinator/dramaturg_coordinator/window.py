@@ -126,6 +126,11 @@ class Window:
         writes.work[:] = [replace(item, kind=WorkKind.WAITING) if item.key in keys else item for item in writes.work]
         return [item for item in publishes if item.key not in keys]
 
+    @property
+    def may_call(self) -> bool:
+        """Whether there is room for a step that waits."""
+        return any(lane.has_room() if lane.waiting else lane.is_cut for lane in self._lanes.values())
+
     def call(self, limit: int) -> list[Admitted]:
         """The next ones for which there is room; each is committed by this turn, or waits no more."""
         called: list[Admitted] = []

@@ -16,7 +16,8 @@ from dramaturg_coordinator.memory import MemoryReports
 from dramaturg_coordinator.ports import Leases
 from dramaturg_coordinator.turn import BATCH
 from dramaturg_protocol.faults import Unreachable
-from dramaturg_protocol.records import Lease, RunWrites
+from dramaturg_protocol.messages import StepReport
+from dramaturg_protocol.records import DeadLetter, Lease, RunWrites
 from tests.unit.coordinator.bench import Bench, Faulty
 
 PATIENCE = 10.0
@@ -124,6 +125,30 @@ def test_a_backlog_is_worked_off_without_a_pause_between_the_turns(monkeypatch: 
     bench.coordinator.stop()
 
     assert all(size == 0 for size in waits)
+
+
+def test_no_turn_is_taken_to_find_that_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watcher()
+    bench = Bench(observers=[watcher])
+    run_id = bench.start(at_once())
+    calls: list[str] = []
+    take, wait = bench.reports.take, bench.reports.wait
+
+    def noted_take(limit: int) -> Sequence[StepReport | DeadLetter]:
+        calls.append("turn")
+        return take(limit)
+
+    def noted_wait(timeout: timedelta) -> None:
+        calls.append("wait")
+        wait(timeout)
+
+    monkeypatch.setattr(bench.reports, "take", noted_take)
+    monkeypatch.setattr(bench.reports, "wait", noted_wait)
+    bench.coordinator.start()
+    watcher.wait_closed(run_id)
+    bench.coordinator.stop()
+
+    assert calls[:2] == ["turn", "wait"]
 
 
 @pytest.mark.parametrize("error", [AWAY, RuntimeError("a bug")])

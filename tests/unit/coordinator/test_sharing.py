@@ -402,8 +402,9 @@ def test_who_reads_late_cuts_nothing_off_the_stream_of_the_next_owner(site: Site
     site.advance(LEASE_TIME.total_seconds())
     b = Peer("b", site)
     RedisPublisher(site.redis, "ns").publish((), Lease("b", site.broker.epochs))
+    late.acknowledge(1)
     with pytest.raises(Fenced) as fenced:
-        late.acknowledge(1)
+        late.take(10)
 
     assert fenced.value.partitions == {1}
     assert site.redis.xlen(RedisKeys("ns").reports(1)) == 1
