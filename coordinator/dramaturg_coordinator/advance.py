@@ -10,7 +10,6 @@ from datetime import datetime
 
 from dramaturg_coordinator.core import decide, history_limits, tries
 from dramaturg_coordinator.core.commands import Command
-from dramaturg_coordinator.core.cuts import asked_now
 from dramaturg_coordinator.core.dead_letters import closed_by, letters_of
 from dramaturg_coordinator.core.evolve import evolve, fold, is_void
 from dramaturg_coordinator.core.forks import fork_of
@@ -304,7 +303,7 @@ class Advance:
             self._parking.refuse(commands)
             self.block(_unrecorded(commands))
             return
-        self._record(asked_now(commands, body, history))
+        self._record(commands)
         self._tell(())
 
     def fork(self, request: Request, body: StartBody) -> None:

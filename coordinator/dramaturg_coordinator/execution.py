@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from dramaturg_coordinator.call_sites import is_ours
 from dramaturg_coordinator.core.commands import Command
+from dramaturg_coordinator.core.onward import Onward
 from dramaturg_coordinator.core.tries import Cause
 from dramaturg_coordinator.failures import cause_of, error_info, positions_of
 from dramaturg_coordinator.loop import WorkflowLoop
@@ -71,6 +72,7 @@ class Execution:
         first = history[0]
         assert isinstance(first.body, e.RunStarted)
         self._input = first.body.input
+        self._started_by = first.body.message_id
         self._begins_at = first.body.begins_at
         self._limit = first.body.limit
         markers = {event.body.seq: event.body for event in history if isinstance(event.body, e.MarkerRecorded)}
@@ -109,16 +111,33 @@ class Execution:
             # The code is told of it only once it has begun, but all of it belongs to that try.
             self._try_begins_at = anew.time
             self.scope.generation = cast("e.RunRetried", anew.body).generation
-            self._attempt_is(anew.body)
+            self._attempt_is(cast("e.RunRetried", anew.body))
 
-    def _attempt_is(self, body: e.EventBody) -> None:
+    def _attempt_is(self, body: e.Cut) -> None:
         if isinstance(body, e.RunRetried):
             self.scope.attempt = body.attempt
 
-    def tell(self, event: e.HistoryEvent) -> list[Command]:
-        """Hand one event to the code, let it run until it waits, and give what it asked for."""
+    def _go_on_from(self, cut: e.Cut) -> None:
+        self.scope.generation = cut.generation
+        self.scope.children.go_on(cut)
+        self._attempt_is(cut)
+
+    def _go_on_early(self, cut: e.HistoryEvent) -> None:
+        """Let the code be beyond a cut from here on, as to its time and, but for a fork, as to what it draws."""
+        assert isinstance(cut.body, e.Cut)
+        self.scope.set_now(max(cut.time, self._try_begins_at))
+        if cut.body.message_id != self._started_by:
+            self._go_on_from(cut.body)
+
+    def tell(self, event: e.HistoryEvent, onward: Onward | None = None) -> list[Command]:
+        """Hand one event to the code, let it run until it waits, and give what it asked for.
+
+        Parameters:
+          onward: where it is to go on in another way than the history says.
+        """
         scope = self.scope
         scope.set_now(max(event.time, self._try_begins_at))
+        scope.go_with(onward, self._go_on_early)
         self._hand_over(event.body)
         scope.loop.run_ready()
         scope.dialogue.settle()
@@ -187,9 +206,7 @@ class Execution:
                 if self._main is not None:
                     self._main.cancel()
             case e.RunRetried() | e.RunReset():
-                self.scope.generation = body.generation
-                self.scope.children.go_on(body)
-                self._attempt_is(body)
+                self._go_on_from(body)
             case e.StepCompleted():
                 self._complete(body)
             case e.StepFailed():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dramaturg_coordinator.core.commands import Command
 from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import fold
+from dramaturg_coordinator.core.onward import Onward
 from dramaturg_coordinator.core.replay import Mismatch, replay, unrecorded_from
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.core.states import StepPhase
@@ -150,10 +151,10 @@ class Builder:
 
         scope.is_replaying = True
 
-        def tell(event: e.HistoryEvent) -> Sequence[Command]:
+        def tell(event: e.HistoryEvent, onward: Onward | None) -> Sequence[Command]:
             if event.number == new_from:
                 scope.is_replaying = False
-            return execution.tell(event)
+            return execution.tell(event, onward)
 
         outcome: Sequence[Command] | Mismatch = ()
         with self._watchdog.watch(scope.loop):

@@ -19,6 +19,7 @@ from dramaturg_coordinator.asking import Asking
 from dramaturg_coordinator.call_sites import line_of_caller
 from dramaturg_coordinator.children import Children
 from dramaturg_coordinator.core.commands import Command
+from dramaturg_coordinator.core.onward import Onward
 from dramaturg_coordinator.dialogue import Dialogue
 from dramaturg_coordinator.failures import clean
 from dramaturg_coordinator.loop import WorkflowFuture, WorkflowLoop
@@ -94,6 +95,7 @@ class Scope(WorkflowScope):
         self._seq = 0
         self._derived = 0
         self._commands: list[Command] = []
+        self._onward: Onward | None = None
         #: Who is told of an event that is neither a step's nor a timer's, by its type.
         self.hearers: dict[type[e.EventBody], Callable[[Any], None]] = {}
         self._futures: dict[int, WorkflowFuture[Any]] = {}
@@ -128,6 +130,15 @@ class Scope(WorkflowScope):
         """Let it be this moment."""
         self._now = now
         self.loop.set_time(now.timestamp())
+
+    def go_with(self, onward: Onward | None, go_on: Callable[[e.HistoryEvent], None]) -> None:
+        """Call as soon as the code has come to a cut, while it is told of the next event."""
+        self._onward, self._go_on = onward, go_on
+        self._come_to_cuts()
+
+    def _come_to_cuts(self) -> None:
+        for cut in self._onward.cuts() if self._onward is not None else ():
+            self._go_on(cut)
 
     def waiting(self, seq: int) -> WorkflowFuture[Any] | None:
         """The future that waits for a position, taken out; ``None`` where nobody does."""
@@ -366,13 +377,19 @@ class Scope(WorkflowScope):
         return self._seq
 
     def _emit_own(self, body: e.EventBody) -> None:
-        self._commands.append(Command(body, ""))
+        self._ask(Command(body, ""))
+
+    def _ask(self, command: Command) -> None:
+        self._commands.append(command)
+        if self._onward is not None:
+            self._onward.ask(command.body)
+            self._come_to_cuts()
 
     def emit(self, body: e.EventBody) -> None:
         """Note what the code asks for."""
         self.read_only.check("ask for anything that is recorded")
         if not self._is_muted:
-            self._commands.append(Command(body, line_of_caller() if self.is_replaying else ""))
+            self._ask(Command(body, line_of_caller() if self.is_replaying else ""))
 
     def _start_asyncio_timer(self, when: float) -> int:
         seq = self.next_seq()

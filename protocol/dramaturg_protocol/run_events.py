@@ -238,6 +238,8 @@ class Cut:
       timers: the open timers, each with the moment at which it is due now: time stood still for them.
       messages: ids of the requests that were cut; they count once all the same.
       children: the open children that begin again or go on, each with the run that it is from now on.
+      early: the code is of this generation and time as soon as it has asked again for all that stays, and not only once it
+        waits.
     """
 
     message_id: str
@@ -250,6 +252,7 @@ class Cut:
     children: tuple[tuple[int, str], ...] = ()
     by: str | None = None
     reason: str | None = None
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dramaturg import (
     WrongState,
     current_step,
     now,
+    random,
     sleep,
     step,
     uuid4,
@@ -405,6 +406,71 @@ def test_a_sleep_that_a_reset_does_anew_takes_its_time_again(env: WorkflowEnv) -
 
     assert handle.result() == "slept"
     assert (env.now - before).total_seconds() == pytest.approx(86400)
+
+
+@pytest.mark.selection
+@pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
+def test_what_a_reset_run_draws_is_new_and_what_stays_bears_what_was_drawn(
+    env: WorkflowEnv, work: Any, crashes: bool
+) -> None:
+    drawn: list[list[str]] = []
+
+    @workflow
+    async def flow() -> None:
+        await work("a")
+        values = [str(uuid4()), str(random().random()), str(now())]
+        await work(" ".join(values))
+        values = [*values, str(uuid4()), str(random().random())]
+        drawn.append(values)
+        await work(" ".join(values))
+
+    handle = env.start(flow)
+    handle.result()
+    numbers = [event.number for event in handle.events() if event.type in ("step.completed", "step.scheduled")]
+    env.advance("1h")
+
+    def drawn_after(number: int) -> list[str]:
+        """What it draws once it was set back to an event."""
+        if crashes:
+            env.crash()
+        handle.reset(to_event=number)
+        if crashes:
+            env.crash()
+        handle.result()
+        return drawn[-1]
+
+    first = drawn[-1]
+    from_a, from_a_again = drawn_after(numbers[1]), drawn_after(numbers[1])
+    assert all(len(set(values)) == 3 for values in zip(first[:2], from_a[:2], from_a_again[:2], strict=True))
+    assert from_a[2] > first[2]
+    assert events_of(handle, "step.scheduled")[-1]["input"]["args"] == [" ".join(from_a_again)]
+    # The second step stays, with what it was given.
+    asked = [event.number for event in handle.events() if event.type == "step.scheduled"][-2]
+    from_b = drawn_after(asked)
+    assert from_b[:3] == from_a_again[:3]
+    assert not {*from_b[3:]} & {*from_a_again[3:], *from_a[3:], *first[3:]}
+    assert has_gapless_numbers(handle)
+
+
+def test_what_is_asked_for_at_one_go_is_new_behind_what_stays_of_it(env: WorkflowEnv, work: Any) -> None:
+    @workflow
+    async def flow() -> list[str]:
+        calls = []
+        for name in "abc":
+            calls.append(asyncio.ensure_future(work(f"{name} {uuid4()}")))
+            await sleep(0)
+        return list(await asyncio.gather(*calls))
+
+    handle = env.start(flow)
+    first = handle.result()
+    (kept, _, _) = [event.number for event in handle.events() if event.type == "step.scheduled"]
+
+    handle.reset(to_event=kept)
+    env.crash()
+    again = handle.result()
+
+    assert again[0] == first[0]
+    assert not {*again[1:]} & {*first[1:]}
 
 
 def test_what_a_try_begins_anew_sleeps_its_time_and_no_longer(env: WorkflowEnv) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dramaturg import Graph, NonDeterminismError, WorkflowFailed, info, patched, sleep, step, workflow
+from dramaturg import Graph, NonDeterminismError, WorkflowFailed, info, patched, sleep, step, uuid4, workflow
 from dramaturg.histories import export_of
 from dramaturg.testing import WorkflowEnv, replay
 from dramaturg_protocol.definitions import registry
@@ -97,6 +97,33 @@ def test_a_failed_a_cancelled_and_an_open_run_are_replayed_too(env: WorkflowEnv)
 
     for handle in (failed, cancelled, terminated, open_):
         replay(flow, export_of(env.client, handle.run_id))
+
+
+def test_a_history_in_which_the_code_was_told_late_of_a_reset_still_fits(env: WorkflowEnv) -> None:
+    price = price_step()
+
+    @workflow
+    async def flow() -> None:
+        await price("lamp")
+        await price(str(uuid4()))
+
+    handle = env.start(flow)
+    handle.result()
+    (kept, _) = [event.number for event in handle.events() if event.type == "step.completed"]
+    handle.reset(to_event=kept)
+    handle.result()
+    document = export_of(env.client, handle.run_id)
+    replay(flow, document)
+
+    events = document["events"]
+    (_, before, after) = [event for event in events if event["type"] == "step.scheduled"]
+    assert before["data"]["input"] != after["data"]["input"]
+    (reset,) = [event for event in events if event["type"] == "run.reset"]
+    after["data"]["input"] = before["data"]["input"]
+    with pytest.raises(NonDeterminismError):
+        replay(flow, document)
+    del reset["data"]["early"]
+    replay(flow, document)
 
 
 def test_a_graph_is_replayed_too(env: WorkflowEnv) -> None:

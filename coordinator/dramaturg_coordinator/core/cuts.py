@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from dramaturg_coordinator.core.children import again_after
-from dramaturg_coordinator.core.commands import Command
 from dramaturg_coordinator.core.effective import effective, index_of
 from dramaturg_coordinator.core.evolve import fold
 from dramaturg_coordinator.core.refusal import Refusal
@@ -112,28 +111,6 @@ def reset_of(
     return _cut(e.RunReset, request, lines, at, _said(lines[at:]), before, history, now, how)
 
 
-def asked_now(commands: Sequence[Command], cut: e.Cut, history: Sequence[e.HistoryEvent]) -> Sequence[Command]:
-    """What the code asks for beyond a cut, as of now: it stood at an earlier event, and what has a time begins now."""
-    if isinstance(cut, e.RunRetried) and cut.anew:
-        # Its code began at the time of the cut.
-        return commands
-    if isinstance(cut, e.RunRetried) and cut.anew:
-        return commands  # the code begins at the time of the cut
-    at = {line.number: line.time for line in history}
-    passed = history[-1].time - at[cut.keep]
-    first = history[0].body
-    # The moment to which a start was put off is what it was.
-    fixed = DELAY_SEQ if isinstance(first, e.RunStarted) and first.begins_at is not None else None
-    return [
-        replace(each, body=replace(each.body, due=each.body.due + passed))
-        if isinstance(each.body, e.TimerStarted | e.ApprovalRequested | e.HookCreated)
-        and each.body.due is not None
-        and each.body.seq != fixed
-        else each
-        for each in commands
-    ]
-
-
 def _said(lines: Sequence[e.HistoryEvent]) -> Sequence[e.HistoryEvent]:
     """What people and other runs said."""
     return [line for line in lines if isinstance(line.body, e.MESSAGES)]
@@ -225,6 +202,7 @@ def _cut(
         messages=_messages(line for line in lines[at:] if line.number not in numbers),
         by=request.by,
         reason=request.reason,
+        early=True,
     )
 
 

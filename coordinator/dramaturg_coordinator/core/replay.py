@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dramaturg_coordinator.core.commands import Command, SameCall, describe, is_same
 from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import evolve, is_void
+from dramaturg_coordinator.core.onward import Onward
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_protocol import events as e
 
@@ -64,14 +65,15 @@ class Mismatch:
 def replay(
     state: RunState,
     history: Sequence[e.HistoryEvent],
-    tell: Callable[[e.HistoryEvent], Sequence[Command]],
+    tell: Callable[[e.HistoryEvent, Onward | None], Sequence[Command]],
     same_call: SameCall,
 ) -> Sequence[Command] | Mismatch:
     """Tell the code a history.
 
     Parameters:
       state: a new state; it is folded along.
-      tell: hands one event to the code and gives what it asked for in consequence.
+      tell: hands one event to the code and gives what it asked for in consequence. With it goes where the code is to go
+        on in another way than it did; ``None`` where it does not.
 
     Returns:
       What the code asked for and the history does not hold yet: only where it was interrupted after it was woken, and
@@ -79,6 +81,7 @@ def replay(
     """
     asked: deque[Command] = deque()
     history = effective(history)
+    parted = max((index for index, event in enumerate(history) if _is_told_early(event.body)), default=-1)
     for index, event in enumerate(history):
         _skip_void(state, asked)
         # One that waits for its next try is ended without its code.
@@ -90,8 +93,11 @@ def replay(
         is_told_late = isinstance(event.body, e.RESUMES) or event.number in state.kept
         if told and asked and not is_told_late:
             return _mismatch(history, index, asked)
+        onward = Onward(history, index, same_call) if told and index < parted else None
         for each in told:
-            asked.extend(tell(each))
+            if onward is not None:
+                onward.is_last = each is told[-1]
+            asked.extend(tell(each, onward))
     _skip_void(state, asked)
     is_open_ended = _ends_with_cut(state, history) or (state.blocked is not None and state.blocked.unrecorded)
     if asked and not is_open_ended:
@@ -123,6 +129,10 @@ def unrecorded_from(history: Sequence[e.HistoryEvent]) -> int | None:
         elif isinstance(event.body, e.WAKES) and blocked is None:
             last, has_logged = event.number, False
     return last if is_cut or (blocked is not None and blocked.unrecorded) else None
+
+
+def _is_told_early(body: e.EventBody) -> bool:
+    return isinstance(body, e.Cut) and body.early
 
 
 def _ends_with_cut(state: RunState, history: Sequence[e.HistoryEvent]) -> bool:

@@ -23,7 +23,7 @@ def replayed(history: Sequence[e.HistoryEvent], *answers: Sequence[e.EventBody])
     return replay(
         RunState("run-1", 0),
         history,
-        lambda _: [Command(body, "flow.py:7") for body in next(todo, ())],
+        lambda *_: [Command(body, "flow.py:7") for body in next(todo, ())],
         lambda name, recorded, actual: recorded.replace(" ", "") == actual.replace(" ", ""),
     )
 
