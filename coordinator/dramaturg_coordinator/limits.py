@@ -183,6 +183,7 @@ class Limits:
                 book.drop_called()
             if book.is_idle:
                 del self._books[limit_id]
+                self._busy.discard(limit_id)
 
     def next_due(self, now: datetime) -> datetime | None:
         """When a rate has room again for one that waits; ``None`` for never, as things are."""

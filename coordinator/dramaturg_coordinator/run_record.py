@@ -59,8 +59,8 @@ def record_of(
 
 
 def status_of(state: RunState, limited: Collection[tuple[int, int]]) -> str:
-    """The status that people see: a run whose steps all wait for limits waits."""
+    """The status that people see: a run waits that has no child, and whose steps all wait for limits."""
     status = state.status
-    if status == "RUNNING" and limited and all((step.generation, seq) in limited for seq, step in state.steps.items()):
-        return "WAITING"
-    return status
+    if status != "RUNNING" or state.children:
+        return status
+    return "WAITING" if all((step.generation, seq) in limited for seq, step in state.steps.items()) else status

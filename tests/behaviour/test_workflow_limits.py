@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dramaturg import Handle, Limit, sleep, step, workflow
+from dramaturg import Handle, Limit, child, sleep, step, workflow
 from dramaturg.testing import WorkflowEnv
 from tests.behaviour.histories import has_gapless_numbers, types_of
 
@@ -54,6 +54,27 @@ def test_a_run_over_the_limit_waits_until_there_is_room(env: WorkflowEnv) -> Non
     assert types_of(handles[2])[:3] == ["run.started", "run.queued", "run.admitted"]
     assert all(has_gapless_numbers(handle) for handle in handles)
     assert slots_of(env) == []
+
+
+@pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
+def test_a_run_whose_child_is_under_way_runs_also_where_it_had_to_wait(env: WorkflowEnv, crashes: bool) -> None:
+    @workflow(name="limited_childs_child")
+    async def rests() -> None:
+        await sleep("1h")
+
+    @workflow(concurrency=1)
+    async def has_a_child() -> None:
+        await child(rests)
+
+    first, second = env.start(has_a_child), env.start(has_a_child)
+    env.run_until_idle()
+    assert (first.describe().status, second.describe().status) == ("RUNNING", "PENDING")
+    if crashes:
+        env.crash()
+    first.result()
+    env.run_until_idle()
+
+    assert second.describe().status == "RUNNING"
 
 
 def test_a_number_is_a_limit_over_all_runs(env: WorkflowEnv) -> None:
