@@ -35,6 +35,10 @@ class SlotTable:
         ]
         return sorted(found, key=lambda slot: (slot.limit_id, slot.arrival))
 
+    def all(self) -> Sequence[Slot]:
+        """Every row."""
+        return list(self._rows.values())
+
     def lasting(self, partition: int) -> Sequence[Slot]:
         """Those that count until their execution ends, or wait."""
         return [slot for slot in self._rows.values() if slot.partition == partition and slot.until is None]

@@ -32,6 +32,7 @@ from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import Lease
 from dramaturg_store.memory import MemoryInbox
 from dramaturg_store.memory_leases import LeaseTable
+from tests.simulation import planted_limits as limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,7 @@ BUGS: Sequence[Bug] = (
     Bug("take a late report for a new one", _take_a_late_report_for_a_new_one, ("",)),
     Bug("record an outcome of what is closed", _record_an_outcome_of_what_is_closed, ("",)),
     Bug("fire timers early", _fire_timers_early, ("invariant_9",)),
-    Bug("try again early", _try_again_early, ("invariant_9",)),
+    Bug("try again early", _try_again_early, ("invariant_9", "invariant_8")),
     Bug("publish under a forged epoch", _publish_under_a_forged_epoch, ("invariant_4",)),
     Bug("take messages of an old epoch", _take_messages_of_an_old_epoch, ("invariant_4", "invariant_3")),
     Bug("take rows by a high-water mark", _take_rows_by_a_high_water_mark, ("",)),
@@ -323,4 +324,14 @@ BUGS: Sequence[Bug] = (
     Bug("undo twice", _undo_twice, ("invariant_1",)),
     Bug("forget what a pause holds", _forget_what_a_pause_holds, ("",)),
     Bug("leave rows of what is settled", _leave_rows_of_what_is_settled, ("",)),
+    Bug("leak a place", limits.leak_a_place, ("invariant_10",)),
+    Bug("leak the place of a run", limits.leak_the_place_of_a_run, ("invariant_10",)),
+    Bug("grant one too many", limits.grant_one_too_many, ("invariant_10",)),
+    Bug("forget what was spent", limits.forget_after_a_take_over_what_was_spent, ("invariant_10",), within=2000),
+    Bug("use a place again", limits.use_a_place_again_after_a_retry, ("invariant_10",)),
+    Bug("never call who waits", limits.never_call_who_waits, ("invariant_8",)),
+    Bug("forget who waits", limits.forget_who_waits_when_a_commit_fails, ("",), within=3000),
+    Bug("begin a run without its place", limits.begin_a_run_without_its_place, ("invariant_10",)),
+    Bug("keep what failed in the next try", limits.keep_what_failed_in_the_next_try, ("invariant_1",)),
+    Bug("have the result of other arguments", limits.have_the_result_of_other_arguments, ("another outcome",)),
 )

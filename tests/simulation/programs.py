@@ -17,6 +17,7 @@ from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encod
 from dramaturg_protocol.ordering import start_order
 from dramaturg_protocol.records import StartOrder
 from tests.simulation.grammar import Draw, Program, expect, is_program, parts_of, programs_in, simulated_program
+from tests.simulation.limited import LIMITED_WORKFLOWS, OF_CLIENTS
 
 RULES = rules_of(Settings(), replay_every_turn=False)
 
@@ -34,11 +35,14 @@ class Scenario:
         run that fails, ``reset`` to its beginning; or the start of another run under its id: ``use_existing``,
         ``terminate_existing``, ``raise``, or the same idempotency key: ``key``.
       at: when, in seconds.
+      limit: what becomes of a run while another one is there, where one is let through at a time: ``queue``, ``skip``,
+        ``cancel_running``.
     """
 
     programs: tuple[Program, ...]
     ending: str = ""
     at: float = 0.0
+    limit: str = ""
 
 
 #: Seconds after which nothing of any program is under way.
@@ -50,15 +54,16 @@ ENDINGS = ("cancel", "terminate", "pause", "retry", "reset", "use_existing", "te
 def scenario_of(seed: int) -> Scenario:
     """The scenario of a seed."""
     chance = Chance(seed)
+    limit = chance.pick("limit", list(LIMITED_WORKFLOWS)) if chance.happens("has limit", 0.15) else ""
     programs = tuple(
         ["in order", [draw.program(2) for _ in range(1 + draw.number(3))]]
-        for _ in range(1 + chance.below("runs", 2))
+        for _ in range(1 + chance.below("runs", 2) + bool(limit))
         for draw in [Draw(chance, 1 + chance.below("size", MOST))]
     )
     ending = chance.pick("ending", ENDINGS) if chance.happens("has ending", 0.6) else ""
     if ending == "retry":
         programs = (_doomed(programs[0], chance), *programs[1:])
-    return Scenario(programs, ending, round(chance.number("at") * 8, 2))
+    return Scenario(programs, ending, round(chance.number("at") * 8, 2), limit)
 
 
 def _doomed(program: Program, chance: Chance) -> Program:
@@ -79,9 +84,11 @@ def experiment_of(scenario: Scenario) -> Experiment:
         options: dict[str, Any] = {}
         if number == 0 and scenario.ending:
             options = {"idempotency_key": "k"} if scenario.ending == "key" else {"id": "w"}
-        order = _order(program, f"run-{number}", options)
+        order = _order(scenario, program, f"run-{number}", options)
         calls.append(Call(float(number), order=order))
         endings[order.run_id] = [Ending("COMPLETED", json.dumps(expect(program), separators=(",", ":")))]
+        if scenario.limit in ("skip", "cancel_running"):
+            endings[order.run_id].append(Ending("CANCELLED"))
     optional = _end(scenario, calls, endings)
     return Experiment(calls, endings, optional)
 
@@ -100,10 +107,10 @@ def _end(scenario: Scenario, calls: list[Call], endings: dict[str, list[Ending]]
             calls += [Call(at, request=request) for at, request in _requests(scenario, first)]
             return []
         case "key":
-            calls.append(Call(scenario.at, order=_order(program, "again", {"idempotency_key": "k"})))
+            calls.append(Call(scenario.at, order=_order(scenario, program, "again", {"idempotency_key": "k"})))
             return []
         case _:
-            order = _order(program, "again", {"id": "w", "on_conflict": scenario.ending})
+            order = _order(scenario, program, "again", {"id": "w", "on_conflict": scenario.ending})
             calls.append(Call(scenario.at, order=order))
             endings["again"] = list(endings[first])
             if scenario.ending == "terminate_existing":
@@ -135,11 +142,13 @@ def _ask(kind: RequestKind, run_id: str, number: int = 0, to_event: int | None =
     return Request(f"{kind} {number}", kind, run_id, 1, body)
 
 
-def _order(program: Program, name: str, options: dict[str, Any]) -> StartOrder:
-    schema = simulated_program.definition.schema
-    payload = schema.encode_call((json.dumps(program),), {}, limit=1 << 20)
+def _order(scenario: Scenario, program: Program, name: str, options: dict[str, Any]) -> StartOrder:
+    wf = LIMITED_WORKFLOWS[scenario.limit] if scenario.limit else simulated_program
+    schema = wf.definition.schema
+    args = (OF_CLIENTS,) if scenario.limit else ()
+    payload = schema.encode_call((*args, json.dumps(program)), {}, limit=1 << 20)
     return start_order(
-        simulated_program.name,
+        wf.name,
         payload,
         options,
         namespace=NAMESPACE,
@@ -176,6 +185,8 @@ def _smaller_scenarios(scenario: Scenario) -> Iterator[Scenario]:
             yield replace(scenario, programs=left)
     if scenario.ending not in ("", "retry"):
         yield replace(scenario, ending="")
+    if scenario.limit:
+        yield replace(scenario, limit="")
     for index, program in enumerate(scenario.programs):
         for smaller in _smaller(program):
             yield replace(scenario, programs=(*scenario.programs[:index], smaller, *scenario.programs[index + 1 :]))

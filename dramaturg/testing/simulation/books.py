@@ -13,11 +13,13 @@ from typing import TypeAlias
 from dramaturg.testing.simulation import happenings as h
 from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import evolve, fold
-from dramaturg_coordinator.core.run_state import RunState
+from dramaturg_coordinator.core.run_state import OpenStep, RunState
 from dramaturg_coordinator.live import Builder
 from dramaturg_protocol import events as e
+from dramaturg_protocol.definitions import EffectiveOptions
 from dramaturg_protocol.errors import InternalError
 from dramaturg_protocol.event_codec import decode_body
+from dramaturg_protocol.limits import Ticket
 from dramaturg_protocol.messages import RequestKind, encode_message
 from dramaturg_protocol.records import Lease, WorkKind
 from dramaturg_store.memory import Tables
@@ -45,6 +47,7 @@ class Books:
     """What a watcher knows.
 
     Parameters:
+      options_of: what holds for an open step.
       builder: replays the runs that a commit touched; ``None`` leaves that out.
       forgets_often: coordinators drop their runs after every turn.
 
@@ -68,13 +71,21 @@ class Books:
       announced: the highest that the broker must know, by partition.
       loaded: runs that a process read, and need not read again.
       foreign: bodies of dead letters that are to be expected.
+      grants: when a limit's id let an execution through.
     """
 
     def __init__(
-        self, tables: Tables, now: Callable[[], datetime], *, builder: Builder | None, forgets_often: bool
+        self,
+        tables: Tables,
+        now: Callable[[], datetime],
+        *,
+        options_of: Callable[[OpenStep], EffectiveOptions],
+        builder: Builder | None,
+        forgets_often: bool,
     ) -> None:
         self.tables = tables
         self.now = now
+        self.options_of = options_of
         self.builder = builder
         self.forgets_often = forgets_often
         self.states: dict[str, RunState] = {}
@@ -98,6 +109,7 @@ class Books:
         self.announced: dict[int, int] = {}
         self.loaded: dict[str, set[str]] = defaultdict(set)
         self.foreign: set[str] = set()
+        self.grants: dict[str, dict[Ticket, datetime]] = defaultdict(dict)
 
     def state(self, run_id: str) -> RunState:
         """What the stored history of a run says."""
@@ -108,7 +120,9 @@ class Books:
         return known
 
     def is_asked_for_its_past(self, run_id: str) -> bool:
-        """Whether somebody wants something of a run that only its whole history can answer."""
+        """Whether somebody wants something of a run that only its whole history can answer, or its next try does."""
+        if self.state(run_id).next_try is not None:
+            return True
         return any(request.run_id == run_id and request.kind in _OF_THE_PAST for request in self.tables.inbox.values())
 
     @property
@@ -133,6 +147,7 @@ class Books:
                 self.epochs.update(happening.lease.epochs)
             case h.Committed():
                 self._read_new_events(happening)
+                self._read_grants(happening)
             case _:
                 pass
 
@@ -189,6 +204,12 @@ class Books:
                 except InternalError as error:
                     self.broken.append(str(error))
 
+    def _read_grants(self, commit: h.Committed) -> None:
+        for write in commit.writes:
+            for slot in write.slots:
+                if slot.granted_at is not None:
+                    self.grants[slot.limit_id].setdefault(slot.ticket, slot.granted_at)
+
     def _note_generation(self, run_id: str, event: e.HistoryEvent) -> None:
         state, seq = self.state(run_id), getattr(event.body, "seq", 0)
         is_open = state.steps.get(seq) or state.timers.get(seq) or state.asked.get(seq)
@@ -199,11 +220,10 @@ class Books:
             for event in events:
                 if (run_id, event.number) not in self._cut_out:
                     self._settle_event(run_id, event)
-            if not any(isinstance(event.body, e.WAKES) for event in events):
-                # Recorded without the code, which is built from the whole history when it is needed.
-                self.loaded[commit.process].discard(run_id)
         for write in commit.writes:
-            if write.is_closed:
+            # Recorded without the code, which is built from the whole history when it is needed.
+            is_without_code = not any(isinstance(event.body, e.WAKES) for event in write.events)
+            if write.is_closed or is_without_code:
                 self.loaded[commit.process].discard(write.run_id)
             for item in write.work:
                 if item.kind is WorkKind.STEP and item.message and item.message not in self.committed:

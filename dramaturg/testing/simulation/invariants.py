@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dramaturg.testing.simulation import happenings as h
-from dramaturg.testing.simulation.books import OUTCOMES, Books
+from dramaturg.testing.simulation.books import OUTCOMES, Books, Position
+from dramaturg.testing.simulation.limit_invariants import LIMIT_INVARIANTS
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.core.states import RunPhase, StepPhase
 from dramaturg_coordinator.live import LiveRun
@@ -23,9 +24,9 @@ Problems = Iterator[str]
 Invariant = Callable[[Books, h.Happening], Problems]
 
 
-_BEGUN = (WorkKind.STEP, WorkKind.LOCAL)
-_OF_STEPS = (WorkKind.STEP, WorkKind.WAITING, WorkKind.LOCAL, WorkKind.LEFT_OPEN, WorkKind.RETRY)
-_OF_ALL = (e.RunPaused, e.RunResumed, e.Cut)
+_BEGUN = (WorkKind.STEP, WorkKind.LOCAL, WorkKind.LIMITED)
+_OF_STEPS = (WorkKind.STEP, WorkKind.WAITING, WorkKind.LIMITED, WorkKind.LOCAL, WorkKind.LEFT_OPEN, WorkKind.RETRY)
+_OF_ALL = (e.RunPaused, e.RunResumed, e.RunRetrying, e.Cut)
 
 
 def invariant_1_an_outcome_counts_once(books: Books, happening: h.Happening) -> Problems:
@@ -34,21 +35,17 @@ def invariant_1_an_outcome_counts_once(books: Books, happening: h.Happening) -> 
         return
     seen: set[object] = set()
     for run_id, event in books.events():
-        body = event.body
+        body, position = event.body, books.position_of(run_id, event)
         if isinstance(body, OUTCOMES):
-            position = books.position_of(run_id, event)
             if position in books.outcomes or position in seen:
                 yield f"{position} ended twice: {books.outcomes.get(position)}, and event {event.number}"
             seen.add(position)
-        if isinstance(body, e.StepCompleted | e.StepFailed | e.StepRetrying) and not _is_of_the_coordinator(body):
-            attempt = attempt_id(*books.position_of(run_id, event), body.attempt)
-            if attempt not in books.reported:
-                yield f"{e.type_of(body)} of {attempt} is recorded, of which nobody has reported an end"
+        yield from _made_up(books, position, event)
         yield from _undone_twice(books, run_id, event)
         if isinstance(body, e.Cut) and body.generation in books.generations[run_id]:
             yield f"event {event.number} of run {run_id} begins generation {body.generation}, which there was before"
         message_id = getattr(body, "message_id", None)
-        if message_id is not None:
+        if message_id is not None and not _is_part_of_a_cancel(books, run_id, event):
             if message_id in books.counted or message_id in seen:
                 yield f"message {message_id} counts twice: {books.counted.get(message_id)}, and event {event.number}"
             seen.add(message_id)
@@ -213,6 +210,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     invariant_8_every_open_run_has_a_next_cause,
     invariant_9_closed_is_final_and_nothing_early,
     invariant_10_counts_are_counts_of_rows,
+    *LIMIT_INVARIANTS,
     invariant_11_what_is_stored_is_the_fold,
 )
 
@@ -224,7 +222,8 @@ def _differences(books: Books, state: RunState) -> Problems:
             yield f"run {state.run_id} has events and no row"
         return
     # What the code waits for is no matter of the events.
-    folded = record_of(state, record.namespace, record.updated_at, record.waits)
+    limited = books.tables.limited_of(state.run_id)
+    folded = record_of(state, record.namespace, record.updated_at, record.waits, limited)
     if record != folded:
         yield f"run {state.run_id}: its row says {record}, its events {folded}"
     rows = books.tables.work.get(state.run_id, {})
@@ -233,6 +232,8 @@ def _differences(books: Books, state: RunState) -> Problems:
             timer = state.timers.get(seq) or state.asked.get(seq)
             if timer is None or timer.due != row.due:
                 yield f"run {state.run_id}: a row of {row.kind} {seq} is due {row.due}, its events say {timer}"
+        elif row.kind is WorkKind.LIMITED and state.queued is not None and state.queued.seq == seq:
+            continue
         elif row.kind in _OF_STEPS:
             step = state.steps.get(seq)
             is_waiting = row.kind is WorkKind.RETRY
@@ -250,6 +251,18 @@ def _was_given(books: Books, published: h.Published) -> bool:
     )
 
 
+def _made_up(books: Books, position: Position, event: e.HistoryEvent) -> Problems:
+    """Outcomes that nobody has reported, and results that nobody has kept."""
+    body = event.body
+    if isinstance(body, e.StepCompleted) and body.cached:
+        if all(kept.result != body.result for kept in books.tables.kept.values()):
+            yield f"{position} is given a result that nobody has kept, event {event.number}"
+    elif isinstance(body, e.StepCompleted | e.StepFailed | e.StepRetrying) and not _is_of_the_coordinator(body):
+        attempt = attempt_id(*position, body.attempt)
+        if attempt not in books.reported:
+            yield f"{e.type_of(body)} of {attempt} is recorded, of which nobody has reported an end"
+
+
 def _undone_twice(books: Books, run_id: str, event: e.HistoryEvent) -> Problems:
     body = event.body
     if isinstance(body, e.StepScheduled) and body.undoes:
@@ -261,6 +274,17 @@ def _undone_twice(books: Books, run_id: str, event: e.HistoryEvent) -> Problems:
 def _is_of_the_coordinator(body: e.EventBody) -> bool:
     """Whether it ends an attempt without a report: by the coordinator's own limit, or since it cannot begin."""
     return isinstance(body, e.StepRetrying) and body.reason == "timeout"
+
+
+def _is_part_of_a_cancel(books: Books, run_id: str, event: e.HistoryEvent) -> bool:
+    """Whether a paused run is resumed only to be cancelled, by the same message."""
+    after = books.histories[run_id][event.number : event.number + 1]
+    return (
+        isinstance(event.body, e.RunResumed)
+        and bool(after)
+        and isinstance(after[0].body, e.RunCancelRequested)
+        and after[0].body.message_id == event.body.message_id
+    )
 
 
 def _is_news(books: Books, report: StepReport) -> bool:

@@ -145,6 +145,10 @@ class Process:
         """Whether it would do something now."""
         return not self.is_frozen and not self.is_idle and now >= self.not_before
 
+    def next_grant(self) -> datetime | None:
+        """When a rate has room again for an execution that waits there."""
+        return self._coordinator.next_grant()
+
     def freeze(self) -> None:
         """The rest of the world goes on, until the lease of this process is over."""
         self._world.meanwhile(self)

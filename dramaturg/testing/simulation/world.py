@@ -21,6 +21,7 @@ from dramaturg.testing.simulation.broker import SimulatedBroker
 from dramaturg.testing.simulation.chance import Chance
 from dramaturg.testing.simulation.faults import FaultKind, FaultPlan
 from dramaturg.testing.simulation.invariants import INVARIANTS
+from dramaturg.testing.simulation.limit_invariants import lasting_slots
 from dramaturg.testing.simulation.processes import LEASE_TIME, NAMESPACE, TEND_PERIOD, LeaseRow, Process
 from dramaturg.testing.simulation.workers import Delivery, SimulatedWorker
 from dramaturg_coordinator.live import Builder
@@ -109,7 +110,13 @@ class World:
         self.lease = LeaseRow(self.clock.now())
         self._watchdog = Watchdog(rules.code_limit)
         builder = Builder(rules, self._watchdog) if rebuilds else None
-        self.books = Books(self.database.tables, self.clock.now, builder=builder, forgets_often=rules.replay_every_turn)
+        self.books = Books(
+            self.database.tables,
+            self.clock.now,
+            options_of=rules.options_of,
+            builder=builder,
+            forgets_often=rules.replay_every_turn,
+        )
         self.problems: list[DramaturgError] = []
         self._worker = SimulatedWorker(rules.registry, rules.max_payload)
         self._beginning = self.clock.now()
@@ -205,6 +212,8 @@ class World:
         work = [item for items in self.database.tables.work.values() for item in items.values()]
         moments += [item.due for item in work if item.due is not None and item.due > now]
         moments += [each.not_before for each in self._processes if each.not_before > now and not each.is_frozen]
+        grants = [each.next_grant() for each in self._processes if self._leads(each)]
+        moments += [at for at in grants if at is not None and at > now]
         if self.lease.until > now and not any(map(self._leads, self._processes)):
             moments.append(self.lease.until)
         if any(item.kind is WorkKind.STEP for item in work) or (not moments and self._is_unfinished()):
@@ -374,6 +383,7 @@ class World:
             "open runs": self._open_runs(),
             "rows of open work": list(tables.work),
             "requests": list(tables.inbox.values()),
+            "places of limits": lasting_slots(self.books),
         }
         for what, found in left.items():
             if found:
