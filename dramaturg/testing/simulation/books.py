@@ -14,6 +14,7 @@ from dramaturg.testing.simulation import happenings as h
 from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import evolve, fold
 from dramaturg_coordinator.core.run_state import OpenStep, RunState
+from dramaturg_coordinator.core.states import RunPhase
 from dramaturg_coordinator.live import Builder
 from dramaturg_protocol import events as e
 from dramaturg_protocol.definitions import EffectiveOptions
@@ -222,8 +223,8 @@ class Books:
                     self._settle_event(run_id, event)
         for write in commit.writes:
             # Recorded without the code, which is built from the whole history when it is needed.
-            is_without_code = not any(isinstance(event.body, e.WAKES) for event in write.events)
-            if write.is_closed or is_without_code:
+            is_told = any(isinstance(event.body, e.WAKES) for event in write.events)
+            if not is_told or self.state(write.run_id).phase is not RunPhase.OPEN:
                 self.loaded[commit.process].discard(write.run_id)
             for item in write.work:
                 if item.kind is WorkKind.STEP and item.message and item.message not in self.committed:

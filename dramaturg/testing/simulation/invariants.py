@@ -222,7 +222,7 @@ def _differences(books: Books, state: RunState) -> Problems:
             yield f"run {state.run_id} has events and no row"
         return
     # What the code waits for is no matter of the events.
-    limited = books.tables.limited_of(state.run_id)
+    limited = books.tables.steps_of(state.run_id, (WorkKind.LIMITED,))
     folded = record_of(state, record.namespace, record.updated_at, record.waits, limited)
     if record != folded:
         yield f"run {state.run_id}: its row says {record}, its events {folded}"
