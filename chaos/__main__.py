@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chaos import scenarios
+from chaos import scenarios, timetables
 from chaos.ending import end
 from chaos.faults import Fault, Strikes, schedule
 from chaos.load import Load, Pace
@@ -107,6 +107,7 @@ def _go_through(names: Sequence[str], world: Any, place: Path, console: Console)
 def _at_random(world: World, faults: Sequence[Fault], seconds: float, pace: Pace, seed: int, console: Console) -> int:
     load = Load(world.settings, world.over_broker, world.journal, pace=pace, clients=_CLIENTS, seed=seed)
     watch, strikes = Watch(world), Strikes(world)
+    timetables.begin(world, _WARM_SECONDS + seconds)
     load.start()
     watch.start()
     begun = time.monotonic() + _WARM_SECONDS

@@ -1,6 +1,6 @@
 """Balancing the books: what clients were promised, what steps did, and what the database says, held against each other.
 
-Orders, verbs, faults and the ledger become tables beside Dramaturg's; `statements.sql` has one query for each thing that
+Orders, verbs, talk, schedules, faults and the ledger become tables beside Dramaturg's; `statements.sql` has one query for each thing that
 must hold, in plain SQL, which lists what does not. One check is not SQL: the stored state of each run against the fold
 of its events.
 """
@@ -19,7 +19,7 @@ import psycopg
 from chaos import ledger
 from chaos.faults import FAULTS, Fault
 from chaos.ledger import Entry
-from chaos.orders import Journal, Order, Verb
+from chaos.orders import Journal, Order, Said, Timetable, Verb
 from dramaturg_coordinator.core.evolve import fold
 from dramaturg_protocol.errors import InternalError
 from dramaturg_protocol.records import StoredRun, Unreadable
@@ -133,6 +133,8 @@ def _load(
     _run(connection, "tables.sql")
     _copy(connection, "orders", Order, map(astuple, journal.orders))
     _copy(connection, "verbs", Verb, map(astuple, journal.verbs))
+    _copy(connection, "speech", Said, map(astuple, journal.speech))
+    _copy(connection, "timetables", Timetable, map(astuple, journal.timetables))
     _copy(connection, "ledger", Entry, map(astuple, ledger.read(path)))
     with connection.cursor().copy("COPY chaos.faults FROM STDIN") as copy:
         for fault, begun, undone in struck:

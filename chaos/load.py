@@ -1,4 +1,4 @@
-"""Clients that start runs in every way there is, and stop some of them, while services come and go.
+"""Clients that start runs in every way there is, talk to some and stop others, while services come and go.
 
 Each client is a thread with a chance of its own, seeded: what it decides is repeatable, when it gets to it is not.
 """
@@ -15,12 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from chaos.conversations import CONVERSATIONS, Speaker
 from chaos.orders import Journal, Order, Promise, Verb, now
 from chaos.shapes import SHAPES, Shape
+from chaos.talking import TALKS
 from dramaturg import AlreadyStarted, Client, ClientError, Handle, NotAnswered, Settings, Unavailable
 
 #: How long a client insists on a verb while services are away.
 _INSISTENCE_SECONDS = 300.0
+
+_ALL = (*SHAPES, *TALKS)
 
 _logger = logging.getLogger("chaos.load")
 
@@ -112,6 +116,7 @@ class _OneClient:
         self._journal = journal
         self._chance = chance
         self._over = over
+        self._speaker = Speaker(client, journal, chance, _INSISTENCE_SECONDS)
 
     def do_something(self) -> int:
         """Start one run or many; how many.
@@ -119,12 +124,12 @@ class _OneClient:
         Raises:
           Unavailable: a service is away.
         """
-        shape = self._chance.choices(SHAPES, [each.weight for each in SHAPES])[0]
+        shape = self._chance.choices(_ALL, [each.weight for each in _ALL])[0]
         ways = (self._start, self._start_with_key, self._start_with_id, self._start_many, self._send)
         way = self._chance.choices(ways, (8, 4, 4, 2, 4))[0]
         if shape.then:
             # One whose start failed could not be found, unless it has a name.
-            way = self._start_with_key
+            way = self._start_by_signals if shape.then == "gather" else self._start_with_key
         return way(shape)
 
     def _start(self, shape: Shape) -> int:
@@ -156,7 +161,18 @@ class _OneClient:
 
         for again in range(2 if self._chance.random() < 0.3 else 1):
             handles = self._order(call, shape, [arguments], tag, f"{way}, again" if again else way, key=key)
-            self._follow(handles, shape)
+            if shape.then != "talk":
+                self._follow(handles, shape)
+            elif not again:
+                CONVERSATIONS[shape.workflow.name](self._speaker, handles[0], arguments)
+        return 1
+
+    def _start_by_signals(self, shape: Shape) -> int:
+        """Each start carries a signal: the first one begins the run, and all of them feed it."""
+        arguments, tag, workflow_id = shape.draw(self._chance), self._name(), self._name()
+        for place in range(arguments[1]):
+            call = self._speaker.start(arguments, place, workflow_id, tag)
+            self._order(call, shape, [arguments], tag, "start with signal", key=workflow_id)
         return 1
 
     def _start_many(self, shape: Shape) -> int:

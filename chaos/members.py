@@ -12,10 +12,11 @@ from pathlib import Path
 
 from chaos.servers import PATIENCE
 
-MODULE = "chaos.shapes"
+#: What they serve.
+MODULES = ("chaos.shapes", "chaos.talking")
 _COMMANDS: Mapping[str, Sequence[str]] = {
-    "coordinator": ("coordinator", MODULE),
-    "worker": ("worker", MODULE, "-t", "4", "--shutdown-timeout", "2s"),
+    "coordinator": ("coordinator", *MODULES),
+    "worker": ("worker", *MODULES, "-t", "4", "--shutdown-timeout", "2s"),
 }
 
 

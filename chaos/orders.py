@@ -63,8 +63,61 @@ class Verb:
     is_answered: bool
 
 
+class Heard(StrEnum):
+    """What became of something that a client said to a run."""
+
+    YES = "yes"
+    """The call returned."""
+    NO = "no"
+    """It was refused, as it may be: somebody else was first, or the run does not take it."""
+    UNKNOWN = "unknown"
+    """It was not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A signal, an update, a query, a decision, or the call of a hook.
+
+    Attributes:
+      run_id: of the first run, where it is a chain.
+      name: that nothing else bears.
+      given: what was said, as JSON.
+      expected: the answer that there has to be, as JSON; ``null`` where any will do.
+      answer: as JSON.
+      is_keyed: whether all tries count once.
+      tries: how often it was said; all but the last were not answered.
+    """
+
+    run_id: str
+    what: str
+    name: str
+    given: str
+    expected: str
+    answer: str
+    is_keyed: bool
+    heard: Heard
+    tries: int
+    at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """A schedule.
+
+    Attributes:
+      start_at, end_at: its first time, and the moment after which there are none; seconds since the epoch.
+      every: seconds from one time to the next.
+    """
+
+    schedule_id: str
+    start_at: float
+    end_at: float
+    every: float
+
+
 class Journal:
-    """Orders and verbs of all clients, each a line of a file as soon as it is known.
+    """What all clients ordered and said, each a line of a file as soon as it is known.
 
     Parameters:
       path: where they are written.
@@ -75,6 +128,8 @@ class Journal:
         self._file = path.open("a", encoding="utf-8")
         self.orders: list[Order] = []
         self.verbs: list[Verb] = []
+        self.speech: list[Said] = []
+        self.timetables: list[Timetable] = []
         self.refusals: Counter[str] = Counter()
 
     def ordered(self, orders: Sequence[Order]) -> None:
@@ -89,16 +144,29 @@ class Journal:
             self.verbs.append(verb)
             self._write([{"verb": asdict(verb)}])
 
+    def said(self, said: Said) -> None:
+        """A client said something to a run."""
+        with self._lock:
+            self.speech.append(said)
+            self._write([{"said": asdict(said)}])
+
+    def scheduled(self, timetable: Timetable) -> None:
+        """A client made a schedule."""
+        with self._lock:
+            self.timetables.append(timetable)
+            self._write([{"timetable": asdict(timetable)}])
+
     def refused(self, what: str, error: Exception) -> None:
         """A call failed as it may while services are away."""
         with self._lock:
             self.refusals[f"{what}: {type(error).__name__}"] += 1
 
     def counts(self) -> Mapping[str, int]:
-        """How many starts of each way and promise, verbs, and calls that failed."""
+        """How many starts of each way and promise, verbs, what was said, and calls that failed."""
         with self._lock:
             counted = Counter(f"{order.way} ({order.promise})" for order in self.orders)
             counted += Counter(verb.verb for verb in self.verbs)
+            counted += Counter(f"{said.what} (heard: {said.heard})" for said in self.speech)
             return dict(sorted((counted + self.refusals).items()))
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from chaos.ledger import note
 from dramaturg import (
     FatalError,
+    Graph,
     Limit,
     RetryPolicy,
     StepFailed,
@@ -23,12 +24,18 @@ from dramaturg import (
     Workflow,
     child,
     current_step,
+    fan_out,
+    fan_out_spread,
+    fanning,
     sleep,
     start_child,
     step,
     wait_signal,
     workflow,
 )
+
+# Large is then what a few dozen steps are: a fan-out beyond it is spread over child runs, several of each.
+fanning.FEW, fan_out_spread.BLOCK, fan_out_spread.LEAST_IN_LANE = 20, 8, 12
 
 #: Many quick attempts: a run must not fail because its step met ten faults.
 PATIENT = RetryPolicy(max_attempts=60, backoff="fixed", initial="500ms", jitter=False)
@@ -239,6 +246,30 @@ async def endless(number: int) -> int:
     return number
 
 
+@workflow(name="chaos-spread")
+async def spread(number: int, width: int) -> int:
+    """A fan-out that is spread over child runs."""
+    return sum(await fan_out(add, [number + each for each in range(width)]))
+
+
+@step(retries=PATIENT)
+def sum_up(numbers: list[int]) -> int:
+    """Adds them all up."""
+    with _noted():
+        return sum(numbers)
+
+
+def _diamond() -> Graph:
+    graph = Graph("chaos-graph")
+    first = graph.add(add, 1, name="first")
+    middle = graph.map(add, [first, 10, 100], name="middle")
+    graph.add(sum_up, middle, name="last", after=[graph.add(add_async, first, name="beside")])
+    return graph
+
+
+diamond = _diamond()
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """One kind of run.
@@ -248,7 +279,8 @@ class Shape:
       draw: arguments of the next run.
       result: what a run with such arguments gives; ``None`` where it gives nothing.
       status: of a run that nobody stopped.
-      then: what its client does with every one of its runs: ``stop`` or ``retry`` it; nothing: now and then some verb.
+      then: what its client does with every one of its runs: ``stop`` or ``retry`` it, ``talk`` to it, or ``gather`` in it
+        what starts carry; nothing: now and then some verb.
     """
 
     workflow: Workflow[..., Any]
@@ -269,6 +301,11 @@ def _of_wide(arguments: tuple[Any, ...]) -> list[int]:
     return [*parts, sum(parts) + 1]
 
 
+def _of_spread(arguments: tuple[Any, ...]) -> int:
+    number, width = arguments
+    return sum(range(number + 1, number + 1 + width))
+
+
 SHAPES: tuple[Shape, ...] = (
     Shape(chain, 8, lambda r: (_number(r), r.randint(1, 12)), lambda given: given[0] + given[1]),
     Shape(wide, 3, lambda r: (_number(r), r.randint(2, 20)), _of_wide),
@@ -281,5 +318,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(limited, 2, lambda r: (_number(r), r.randint(2, 12)), lambda given: given[1] * (given[0] + 1)),
     Shape(family, 2, lambda r: (_number(r), r.randint(1, 4)), lambda given: 4 * given[0] + given[1] + 2),
     Shape(revived, 2, lambda r: (_number(r),), lambda given: 2 * given[0] + 4, then="retry"),
+    Shape(spread, 1, lambda r: (_number(r), r.randint(21, 50)), _of_spread),
+    Shape(diamond, 2, lambda _: (), lambda _: {"first": 2, "middle": [3, 11, 101], "beside": 3, "last": 115}),
     Shape(endless, 1, lambda r: (_number(r),), lambda _: None, status="CANCELLED", then="stop"),
 )

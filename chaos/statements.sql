@@ -8,7 +8,9 @@ WHERE o.promise = 'accepted' AND r.run_id IS NULL
 -- a start that failed at its client began all of its runs or none
 SELECT format('%s: %s of %s, %s of %s runs', o.tag, min(o.way), min(o.workflow), min(f.runs), count(*))
 FROM chaos.orders o
-JOIN LATERAL (SELECT count(*) AS runs FROM dramaturg_runs r WHERE r.tags::jsonb ->> 'order' = o.tag) f ON true
+JOIN LATERAL (
+  SELECT count(*) AS runs FROM dramaturg_runs r WHERE r.tags::jsonb ->> 'order' = o.tag AND r.continued_from IS NULL
+) f ON true
 WHERE o.promise = 'uncertain'
 GROUP BY o.tag HAVING min(f.runs) NOT IN (0, count(*))
 
@@ -22,11 +24,12 @@ WHERE o.promise = 'sent' AND r.run_id IS NULL
 SELECT format('%s %s, tags %s', r.workflow, r.run_id, r.tags)
 FROM dramaturg_runs r
 WHERE r.parent IS NULL AND NOT EXISTS (SELECT FROM chaos.orders o WHERE o.tag = r.tags::jsonb ->> 'order')
+  AND NOT EXISTS (SELECT FROM chaos.scheduled s WHERE s.run_id = r.run_id)
 
 -- a run that completed has no child that did not
 SELECT format('%s %s is %s, its parent %s completed', c.workflow, c.run_id, c.status, c.parent)
 FROM dramaturg_runs c JOIN dramaturg_runs p ON p.run_id = c.parent
-WHERE p.status = 'COMPLETED' AND c.status <> 'COMPLETED'
+WHERE p.status = 'COMPLETED' AND c.status NOT IN ('COMPLETED', 'CONTINUED')
 
 -- one key is one run
 SELECT format('%s: %s', o.key, string_agg(DISTINCT o.run_id, ', '))
@@ -41,7 +44,7 @@ FROM dramaturg_runs WHERE closed_at IS NULL
 SELECT format('%s %s is %s: %s', r.workflow, r.run_id, r.status, left(coalesce(r.error, r.result), 300))
 FROM dramaturg_runs r
 JOIN (SELECT DISTINCT tag, status FROM chaos.orders) o ON o.tag = r.tags::jsonb ->> 'order'
-WHERE r.closed_at IS NOT NULL AND r.status <> o.status
+WHERE r.closed_at IS NOT NULL AND r.status NOT IN (o.status, 'CONTINUED')
   AND NOT EXISTS (SELECT FROM chaos.verbs v WHERE v.run_id = r.run_id)
 
 -- a run that was stopped ended so, or as its shape does
@@ -65,8 +68,76 @@ WHERE v.is_answered AND (r.closed_at IS NULL OR r.closed_at > to_timestamp(v.unt
 
 -- every completed run has the right result
 SELECT format('%s %s gave %s, not %s', r.workflow, r.run_id, left(r.result, 100), left(o.result, 100))
-FROM dramaturg_runs r JOIN chaos.orders o ON o.run_id = r.run_id
+FROM dramaturg_runs r JOIN chaos.chains c ON c.run_id = r.run_id JOIN chaos.orders o ON o.run_id = c.first
 WHERE r.status = 'COMPLETED' AND r.result::jsonb <> o.result::jsonb
+
+-- every run that went on has one next run, and every next run one that went on
+SELECT format('%s %s went on, and has %s next runs', r.workflow, r.run_id, count(n.run_id))
+FROM dramaturg_runs r LEFT JOIN dramaturg_runs n ON n.continued_from = r.run_id
+WHERE r.status = 'CONTINUED' GROUP BY r.run_id HAVING count(n.run_id) <> 1
+UNION ALL
+SELECT format('%s %s goes on from %s, which is %s', n.workflow, n.run_id, n.continued_from, coalesce(r.status, 'not there'))
+FROM dramaturg_runs n LEFT JOIN dramaturg_runs r ON r.run_id = n.continued_from
+WHERE n.continued_from IS NOT NULL AND r.status IS DISTINCT FROM 'CONTINUED'
+
+-- clients were answered in the end, whatever they said
+SELECT format('%s %s to run %s, %s times until %s', what, name, run_id, tries, to_timestamp(until))
+FROM chaos.speech WHERE heard = 'unknown'
+
+-- a signal that was answered is in one history of its chain; without a key at most as often as it was sent
+SELECT format('%s to run %s: recorded %s times, sent %s times, with a key: %s', name, run_id, recorded, tries, is_keyed)
+FROM chaos.things
+WHERE what = 'signal'
+  AND (recorded < is_heard::int OR recorded > CASE WHEN is_keyed THEN 1 ELSE tries END OR (is_refused AND recorded > 0))
+
+-- an update that was answered is recorded once, with the answer that its client got, which is the right one
+SELECT format('%s to run %s: recorded %s times', name, run_id, recorded)
+FROM chaos.things WHERE what = 'update' AND (recorded > 1 OR is_heard AND recorded = 0)
+UNION ALL
+SELECT format('%s to run %s: recorded %s, told %s, right is %s', s.name, s.run_id, r.answer, s.answer, s.expected)
+FROM chaos.speech s JOIN chaos.records r ON r.name = s.name AND r.run_id = s.run_id
+WHERE s.what = 'update' AND s.heard = 'yes' AND (r.answer IS DISTINCT FROM s.answer::jsonb OR s.answer::jsonb <> s.expected::jsonb)
+
+-- an update that its validator refused is in no history, and none was let through
+SELECT format('%s to run %s: recorded %s times, answered: %s', name, run_id, recorded, is_heard)
+FROM chaos.things WHERE what = 'refused update' AND (recorded > 0 OR is_heard)
+
+-- a query is answered as the run was then
+SELECT format('%s of run %s: %s instead of %s', given, run_id, answer, expected)
+FROM chaos.speech WHERE what = 'query' AND heard = 'yes' AND expected <> 'null' AND answer::jsonb <> expected::jsonb
+
+-- an approval has one decision, a hook one call: of whoever was told so
+SELECT format('%s %s of run %s: recorded %s times, answered: %s', what, name, run_id, recorded, is_heard)
+FROM chaos.things
+WHERE what IN ('decision', 'call') AND (recorded > 1 OR recorded < is_heard::int OR (is_refused AND recorded > 0))
+UNION ALL
+SELECT format('%s position %s: %s times', recorded_in, seq, count(*))
+FROM chaos.records WHERE what IN ('decision', 'call') GROUP BY recorded_in, seq HAVING count(*) > 1
+UNION ALL
+SELECT format('%s %s of run %s: recorded %s, said %s', s.what, s.name, s.run_id, r.answer, s.given)
+FROM chaos.speech s JOIN chaos.records r ON r.name = s.name AND r.run_id = s.run_id
+WHERE s.what IN ('decision', 'call') AND r.answer <> s.given::jsonb
+
+-- every time of a schedule has one run, but for as many as it says that it missed
+SELECT format('%s: %s times without a run, %s missed, %s begun twice', t.schedule_id, t.without, s.missed, t.twice)
+FROM (
+  SELECT schedule_id, count(*) FILTER (WHERE runs = 0) AS without, count(*) FILTER (WHERE runs > 1) AS twice
+  FROM (
+    SELECT t.schedule_id, t.time, count(s.run_id) AS runs FROM chaos.times t
+    LEFT JOIN chaos.scheduled s ON s.schedule_id = t.schedule_id AND s.time = t.time GROUP BY t.schedule_id, t.time
+  ) each_time GROUP BY schedule_id
+) t LEFT JOIN dramaturg_schedules s ON s.id = t.schedule_id
+WHERE t.twice > 0 OR t.without IS DISTINCT FROM s.missed
+
+-- no run is for a time that its schedule does not have, nor begins before it
+SELECT format('%s of %s: for %s, begun %s', s.run_id, s.schedule_id, s.time, s.started_at)
+FROM chaos.scheduled s
+WHERE s.started_at < s.time OR NOT EXISTS (SELECT FROM chaos.times t WHERE t.schedule_id = s.schedule_id AND t.time = s.time)
+
+-- every run of a schedule completed
+SELECT format('%s of %s, for %s, is %s', s.run_id, s.schedule_id, s.time, r.status)
+FROM chaos.scheduled s JOIN dramaturg_runs r ON r.run_id = s.run_id
+WHERE r.closed_at IS NOT NULL AND r.status <> 'COMPLETED'
 
 -- an outcome is recorded once for a run, generation and position
 SELECT format('%s generation %s position %s: %s outcomes', run_id, generation, seq, count(*))

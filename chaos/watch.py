@@ -59,7 +59,11 @@ def start_messages(world: World) -> list[str]:
 
 
 def wait_until_done(world: World, seconds: float) -> int:
-    """Wait until no run is open, and inbox and entry queue are empty; how much is left when time is over."""
+    """Wait until no run is open, no schedule fires any more, and inbox and entry queue are empty.
+
+    Returns:
+      How many of all these are left when time is over.
+    """
     due = time.monotonic() + seconds
     left = -1
     while left and not world.over.is_set():
@@ -67,11 +71,12 @@ def wait_until_done(world: World, seconds: float) -> int:
             suppress(psycopg.OperationalError, redis.RedisError),
             psycopg.connect(world.postgres.dsn, connect_timeout=2) as connection,
         ):
-            # In the order in which a start goes from one to the other, so that none is between two looks.
+            # First the queue, from which a start goes to the inbox: otherwise one could be between two looks.
             queued = len(start_messages(world))
             row = connection.execute(
                 "SELECT (SELECT count(*) FROM dramaturg_inbox)"
                 " + (SELECT count(*) FROM dramaturg_runs WHERE closed_at IS NULL)"
+                " + (SELECT count(*) FROM dramaturg_schedules WHERE next_due IS NOT NULL)"
             ).fetchone()
             left = queued + int(row[0]) if row else -1
         if time.monotonic() > due:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from chaos import books
 from chaos.faults import FAULTS, Fault, schedule
-from chaos.orders import Journal, Order, Promise, Verb
+from chaos.orders import Heard, Journal, Order, Promise, Said, Timetable, Verb
 from chaos.servers import PostgresServer
 from dramaturg_protocol import events as e
 from dramaturg_protocol.event_codec import encode_body
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.slow]
 RUN = "00000000-0000-7000-8000-000000000001"
 OTHER = "00000000-0000-7000-8000-000000000002"
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+A_SECOND = timedelta(seconds=1)
 RECORD = "UPDATE dramaturg_runs SET "
 EVENTS: list[e.EventBody] = [
     e.RunStarted("m", RUN, "chaos-chain", 1, Payload('{"args":[1,1]}'), {"order": "tag"}),
@@ -37,6 +39,12 @@ EVENTS: list[e.EventBody] = [
     e.RunCompleted(Payload("2")),
 ]
 ORDER = Order("tag", Promise.ACCEPTED, "chaos-chain", "start", 0.0, RUN, "2", "COMPLETED")
+
+
+def scheduled_for(moment: datetime) -> str:
+    """The tags of a run, as SQL."""
+    tags = {"order": "tag", "dramaturg.schedule": "s", "dramaturg.scheduled_for": moment.isoformat()}
+    return f"'{json.dumps(tags)}'"
 
 
 def database(url: str, name: str) -> str:
@@ -79,12 +87,13 @@ class Desk:
         self.journal = Journal(folder / "journal.jsonl")
         self.struck: list[tuple[Fault, float, float]] = []
         self.queued: list[str] = []
+        self._last = len(EVENTS)
         self.journal.ordered([ORDER])
         self.note("begun")
         self.note("done")
 
-    def note(self, what: str, at: float = 0.0, seq: int = 1, key: str = f"{RUN}:1:1") -> Desk:
-        line = {"what": what, "at": at, "run_id": RUN, "seq": seq, "attempt": 1, "key": key, "pid": 1}
+    def note(self, what: str, at: float = 0.0, seq: int = 1, key: str = f"{RUN}:1:1", run_id: str = RUN) -> Desk:
+        line = {"what": what, "at": at, "run_id": run_id, "seq": seq, "attempt": 1, "key": key, "pid": 1}
         with self._ledger.open("a") as lines:
             lines.write(json.dumps(line) + "\n")
         return self
@@ -104,8 +113,9 @@ class Desk:
         """Put an event at a place, and move the others on."""
         moved = "UPDATE dramaturg_events SET number = number + 1 WHERE number = "
         at = (BEGIN + timedelta(seconds=seconds)).isoformat()
+        self._last += 1
         return self.sql(
-            *(f"{moved}{each}" for each in range(len(EVENTS), number - 1, -1)),
+            *(f"{moved}{each}" for each in range(self._last - 1, number - 1, -1)),
             f"INSERT INTO dramaturg_events VALUES ('{RUN}', {number}, '{e.type_of(body)}', '{at}', '{encode_body(body)}')",
             f"{RECORD} last_event = last_event + 1",
         )
@@ -113,6 +123,23 @@ class Desk:
     def stopped(self, verb: str, *, is_answered: bool = True) -> Desk:
         self.journal.asked(Verb(RUN, verb, 0.0, 1.0, is_answered))
         return self
+
+    def said(self, what: str, **changes: Any) -> Desk:
+        """A client said something, under the name ``n``, and was answered."""
+        said = Said(RUN, what, "n", "true", "null", "null", is_keyed=True, heard=Heard.YES, tries=1, at=0.0, until=1.0)
+        self.journal.said(replace(said, **changes))
+        return self
+
+    def scheduled(self) -> Desk:
+        """There was a schedule of two times, the first of which is that of the run; none was missed."""
+        first = BEGIN.timestamp()
+        self.journal.scheduled(Timetable("s", first, first + 1.5, 1.0))
+        return self.sql(
+            "INSERT INTO dramaturg_schedules (namespace, id, partition, workflow, body, spec, overlap, catchup, declared,"
+            " paused, note, waiting, running, fired, skipped, missed, created_at, updated_at) VALUES ('chaos', 's', 1,"
+            " 'chaos-chain', '{}', '{}', 'allow_all', 3600, 'client', '', '', 0, '[]', 1, 0, 0, now(), now())",
+            RECORD + f"tags = {scheduled_for(BEGIN)}",
+        )
 
     def left_in_queue(self, message_id: str) -> Desk:
         self.queued.append(message_id)
@@ -152,6 +179,16 @@ PLANTED: dict[str, Callable[[Desk], Desk]] = {
     ),
     "a cancel or terminate that was answered": lambda desk: desk.stopped("cancel"),
     "every completed run has the right result": lambda desk: desk.sql(RECORD + "result = '3'"),
+    "every run that went on has one next run": lambda desk: desk.sql(RECORD + "status = 'CONTINUED'"),
+    "clients were answered in the end": lambda desk: desk.said("signal", heard=Heard.UNKNOWN),
+    "a signal that was answered": lambda desk: desk.said("signal"),
+    "an update that was answered": lambda desk: desk.said("update"),
+    "an update that its validator refused": lambda desk: desk.said("refused update"),
+    "a query is answered": lambda desk: desk.said("query", expected="1", answer="2"),
+    "an approval has one decision": lambda desk: desk.said("decision", is_keyed=False),
+    "every time of a schedule has one run": lambda desk: desk.scheduled(),
+    "no run is for a time": lambda desk: desk.scheduled().sql(RECORD + f"tags = {scheduled_for(BEGIN - A_SECOND)}"),
+    "every run of a schedule completed": lambda desk: desk.scheduled().sql(RECORD + "status = 'FAILED'"),
     "an outcome is recorded once": lambda desk: desk.event(EVENTS[2]),
     "events are numbered": lambda desk: desk.sql("UPDATE dramaturg_events SET number = 9 WHERE number = 6"),
     "event times never go back": lambda desk: desk.event(e.Logged("WARNING", "late"), seconds=3),
@@ -190,6 +227,107 @@ def test_what_is_planted_is_found(desk: Desk, planted: str) -> None:
     PLANTED[planted](desk)
 
     assert [holds for holds in desk.against() if holds.startswith(planted)]
+
+
+SIGNAL = e.SignalReceived("m", "add", Payload('["n",1]'))
+UPDATE = e.UpdateAccepted("m", "add", Payload('{"args":["n",1]}'))
+UPDATED = e.UpdateCompleted("m", "add", Payload("2"))
+ASKED = e.ApprovalRequested(3, "go")
+DECIDED = e.ApprovalDecided(3, "go", approved=True, at=BEGIN, by="n")
+HOOK = e.HookCreated(3, "call")
+CALLED = e.HookResolved(3, "call", Payload('["n",true]'))
+
+
+@pytest.mark.parametrize(
+    ("said", "recorded"),
+    [
+        ({"what": "signal"}, [SIGNAL]),
+        ({"what": "signal", "heard": Heard.NO, "tries": 2}, [SIGNAL]),
+        ({"what": "signal", "is_keyed": False, "tries": 2}, [SIGNAL, SIGNAL]),
+        ({"what": "update", "expected": "2", "answer": "2"}, [UPDATE, UPDATED]),
+        ({"what": "decision"}, [ASKED, DECIDED]),
+        ({"what": "decision", "heard": Heard.NO}, []),
+        ({"what": "call"}, [HOOK, CALLED]),
+        ({"what": "refused update", "heard": Heard.NO}, []),
+        ({"what": "query", "expected": "1", "answer": "1"}, []),
+    ],
+)
+def test_what_was_said_and_is_recorded_balances(desk: Desk, said: Any, recorded: list[e.EventBody]) -> None:
+    desk.said(**said)
+    for body in reversed(recorded):
+        desk.event(body)
+
+    assert desk.against() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "recorded", "line"),
+    [
+        ({"what": "signal"}, [SIGNAL, SIGNAL], "a signal that was answered"),
+        ({"what": "signal", "heard": Heard.NO}, [SIGNAL], "a signal that was answered"),
+        ({"what": "signal", "is_keyed": False}, [SIGNAL, SIGNAL], "a signal that was answered"),
+        ({"what": "update", "expected": "2", "answer": "2"}, [UPDATE, UPDATE, UPDATED], "an update that was answered"),
+        ({"what": "update", "expected": "2", "answer": "3"}, [UPDATE, UPDATED], "an update that was answered"),
+        ({"what": "update", "expected": "3", "answer": "2"}, [UPDATE, UPDATED], "an update that was answered"),
+        ({"what": "refused update", "heard": Heard.NO}, [UPDATE], "an update that its validator refused"),
+        ({"what": "decision"}, [ASKED, DECIDED, DECIDED], "an approval has one decision"),
+        ({"what": "decision", "given": "false"}, [ASKED, DECIDED], "an approval has one decision"),
+        ({"what": "decision", "heard": Heard.NO}, [ASKED, DECIDED], "an approval has one decision"),
+        ({"what": "call", "name": "another"}, [HOOK, CALLED], "an approval has one decision"),
+    ],
+)
+def test_what_was_said_and_is_recorded_otherwise_is_found(
+    desk: Desk, said: Any, recorded: list[e.EventBody], line: str
+) -> None:
+    desk.said(**said)
+    for body in reversed(recorded):
+        desk.event(body)
+
+    assert [holds for holds in desk.against() if holds.startswith(line)]
+
+
+def go_on(desk: Desk, *, signals: tuple[str, ...]) -> None:
+    """Let the run have gone on as another one, with a signal of the id ``m`` in both histories."""
+    desk.event(SIGNAL)
+    went_on = e.RunContinued(OTHER, Payload('{"args":[]}'), signals)
+    desk.sql(
+        "INSERT INTO dramaturg_runs SELECT"
+        f" '{OTHER}', namespace, partition, workflow_id, workflow, version, status, generation, last_event, tags,"
+        f" started_at, updated_at, closed_at, result, error, waits, parent, '{RUN}' FROM dramaturg_runs",
+        f"INSERT INTO dramaturg_events SELECT '{OTHER}', number, type, time, data FROM dramaturg_events",
+        f"UPDATE dramaturg_events SET type = 'run.continued', data = '{encode_body(went_on)}'"
+        f" WHERE run_id = '{RUN}' AND type = 'run.completed'",
+        RECORD + f"status = 'CONTINUED', result = NULL WHERE run_id = '{RUN}'",
+    )
+    for what in ("begun", "done"):
+        desk.note(what, run_id=OTHER, key=f"{OTHER}:1:1")
+
+
+def test_a_signal_that_was_handed_on_counts_in_the_next_run_of_the_chain(desk: Desk) -> None:
+    go_on(desk, signals=("m",))
+    desk.said("signal")
+
+    assert desk.against() == []
+
+
+def test_a_signal_that_two_runs_of_a_chain_took_is_found(desk: Desk) -> None:
+    go_on(desk, signals=())
+    desk.said("signal")
+
+    assert [holds for holds in desk.against() if holds.startswith("a signal that was answered")]
+
+
+def test_the_sum_of_a_chain_is_that_of_its_last_run(desk: Desk) -> None:
+    go_on(desk, signals=("m",))
+    desk.sql(RECORD + f"result = '3' WHERE run_id = '{OTHER}'")
+
+    assert desk.against() == ["every completed run has the right result"]
+
+
+def test_a_time_that_was_missed_is_not_asked_for(desk: Desk) -> None:
+    desk.scheduled().sql("UPDATE dramaturg_schedules SET missed = 1")
+
+    assert desk.against() == []
 
 
 def test_every_line_of_the_books_is_broken_once_here() -> None:
