@@ -86,35 +86,39 @@ class AsyncLane:
         for thread in self._threads:
             thread.start()
 
-    def put(self, priority: int, message: MessageProxy) -> None:
-        """Have a message's step run as soon as there is room; a lower priority first."""
+    def put(self, priority: int, message: MessageProxy) -> bool:
+        """Have a message's step run as soon as there is room, a lower priority first; false where none begins any more."""
         with self._changed:
+            if not self._takes_new:
+                return False
             heapq.heappush(self._waiting, (priority, next(self._order), message))
             self._changed.notify()
+            return True
 
     def waiting(self) -> list[MessageProxy]:
         """Messages whose step did not begin."""
         with self._changed:
             return [message for _, _, message in self._waiting]
 
-    def refuse_new(self) -> None:
-        """Begin no more steps; those that run come to their end."""
+    def refuse_new(self) -> list[MessageProxy]:
+        """Begin no more steps; the messages of those that waited. Those that run come to their end."""
         with self._changed:
             self._takes_new = False
+            waiting, self._waiting = self._waiting, []
+            return [message for _, _, message in waiting]
 
     def wait_idle(self, due: float) -> bool:
         """Wait for the steps that run; false if a moment of the monotonic clock came before their end."""
         with self._ended:
             return self._ended.wait_for(lambda: not self._running, max(0.0, due - time.monotonic()))
 
-    def close(self, timeout_seconds: float) -> list[MessageProxy]:
-        """End the threads; the messages whose step never began."""
+    def close(self, timeout_seconds: float) -> None:
+        """End the threads."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(timeout_seconds)
-        return [message for _, _, message in self._waiting]
 
     def _run(self) -> None:
         while (job := self._next_job()) is not None:
@@ -138,7 +142,7 @@ class AsyncLane:
         return partial(self._begin, _Passage(message))
 
     def _may_begin(self) -> bool:
-        return bool(self._waiting) and self._running < self._limit and self._takes_new
+        return bool(self._waiting) and self._running < self._limit
 
     def _begin(self, passage: _Passage) -> None:
         start = passage.context.run(self._prepare, passage)

@@ -95,6 +95,7 @@ class MemoryConsumer(Consumer):
         self._taken = 0
         self._timeout_seconds = timeout / 1000
         self._is_woken = False
+        self._takes_new = True
 
     def __next__(self) -> MessageProxy | None:
         data = self._next_body()
@@ -128,6 +129,10 @@ class MemoryConsumer(Consumer):
             self._is_woken = True
             self._queue.not_empty.notify_all()
 
+    def take_nothing(self) -> None:
+        """Give no more messages, from another thread."""
+        self._takes_new = False
+
     def _next_body(self) -> bytes | None:
         due = time.monotonic() + self._timeout_seconds
         with self._queue.mutex:
@@ -142,7 +147,7 @@ class MemoryConsumer(Consumer):
             return self._bodies.popleft()
 
     def _has_next(self) -> bool:
-        return len(self._bodies) > 0 and self._taken < self._prefetch
+        return self._takes_new and len(self._bodies) > 0 and self._taken < self._prefetch
 
     def _give_up_one(self) -> None:
         with self._queue.mutex:

@@ -46,6 +46,11 @@ class WorkQueue(PriorityQueue[Any]):
                 raise Empty
             return self._get()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it gives nothing more."""
+        return self._is_closed
+
     def close(self) -> None:
         """Give nothing more, and let go of who waits."""
         with self.mutex:
@@ -86,10 +91,18 @@ class StepConsumerThread(_Stoppable, ConsumerThread):
 
     Parameters:
       route: takes a message of ours to the lane, or says that it did not.
+      hand_back: gives back what waits for a thread, once none will come.
     """
 
     def __init__(
-        self, *, route: Callable[[MessageProxy], bool], broker: Broker, queue_name: str, prefetch: int, work: WorkQueue
+        self,
+        *,
+        route: Callable[[MessageProxy], bool],
+        hand_back: Callable[[], None],
+        broker: Broker,
+        queue_name: str,
+        prefetch: int,
+        work: WorkQueue,
     ) -> None:
         super().__init__(
             broker=broker,
@@ -99,6 +112,8 @@ class StepConsumerThread(_Stoppable, ConsumerThread):
             worker_timeout=_IDLE_MILLISECONDS,
         )
         self._route = route
+        self._hand_back = hand_back
+        self._work = work
 
     def handle_message(self, message: MessageProxy) -> None:
         """Hand a message on."""
@@ -106,6 +121,9 @@ class StepConsumerThread(_Stoppable, ConsumerThread):
             super().handle_message(message)
         elif not self._route(message):
             self._hand_to_thread(message)
+        # Taken before the worker stopped and put there after. Another broker's consumer would take it again at once.
+        if self._work.is_closed and hasattr(self.consumer, "take_nothing"):
+            self._hand_back()
 
     def stop(self) -> None:
         """Take nothing more."""
@@ -200,7 +218,7 @@ class StepThreads(Worker):
         for thread in self.workers:
             thread.stop()
         self._work.close()
-        self._hand_back(item.message for item in self._work.drain())
+        self._hand_back_waiting()
 
     def join_workers(self, due: float) -> None:
         """Wait for the messages in work, until a moment of the monotonic clock."""
@@ -210,17 +228,8 @@ class StepThreads(Worker):
         """Messages that were taken and not begun."""
         return self._work.waiting()
 
-    def close(self, unbegun: list[MessageProxy], due: float) -> None:
-        """Take nothing more and hand back what was never begun, here and in `unbegun`."""
-        for consumer in self.consumers.values():
-            consumer.stop()
-        _join(self.consumers.values(), due)
-        self.broker.middleware[:] = [each for each in self.broker.middleware if vars(each).get("worker") is not self]
-        self._hand_back([*(item.message for item in self._work.drain()), *unbegun])
-        for consumer in self.consumers.values():
-            consumer.close()
-
-    def _hand_back(self, messages: Iterable[MessageProxy]) -> None:
+    def hand_back(self, messages: Iterable[MessageProxy]) -> None:
+        """Give messages back that were never begun."""
         by_queue: dict[str, list[MessageProxy]] = defaultdict(list)
         for message in messages:
             by_queue[message.queue_name].append(message)
@@ -230,12 +239,26 @@ class StepThreads(Worker):
             except BrokerConnectionError as error:
                 _logger.warning("messages of queue %r return when this worker is found dead: %s", queue_name, error)
 
+    def close(self, due: float) -> None:
+        """Take nothing more and hand back what was never begun."""
+        for consumer in self.consumers.values():
+            consumer.stop()
+        _join(self.consumers.values(), due)
+        self.broker.middleware[:] = [each for each in self.broker.middleware if vars(each).get("worker") is not self]
+        self._hand_back_waiting()
+        for consumer in self.consumers.values():
+            consumer.close()
+
+    def _hand_back_waiting(self) -> None:
+        self.hand_back(item.message for item in self._work.drain())
+
     def _add_consumer(self, queue_name: str, *, delay: bool = False) -> None:
         with self._adding:
             if queue_name in self.consumers or not self._is_served(q_name(queue_name)):
                 return
             consumer = self.consumers[queue_name] = StepConsumerThread(
                 route=self._route,
+                hand_back=self._hand_back_waiting,
                 broker=self.broker,
                 queue_name=queue_name,
                 prefetch=self.delay_prefetch if delay else self.queue_prefetch,

@@ -188,7 +188,8 @@ class StepWorker:
         self._is_stopped = True
         due = time.monotonic() + timeout_seconds
         self._threads.refuse_new()
-        self._lane.refuse_new()
+        # In this order: what the lane refuses from now on finds the threads' queue closed, and goes back too.
+        self._threads.hand_back(self._lane.refuse_new())
         self._reporting.stopping.set()
         self._processes.tell_stopping()
         self._broker.emit_before("worker_shutdown", self._threads)
@@ -196,9 +197,9 @@ class StepWorker:
         if not (self._lane.wait_idle(due) and self._reporting.wait_idle(due)):
             self._interrupt_running()
         self._reporting.abandon()
-        unbegun = self._lane.close(INTERRUPT_GRACE_SECONDS)
+        self._lane.close(INTERRUPT_GRACE_SECONDS)
         self._threads.join_workers(time.monotonic() + 0.1)
-        self._threads.close(unbegun, time.monotonic() + INTERRUPT_GRACE_SECONDS)
+        self._threads.close(time.monotonic() + INTERRUPT_GRACE_SECONDS)
         self._broker.emit_after("worker_shutdown", self._threads)
         self._let_go()
 
@@ -230,8 +231,7 @@ class StepWorker:
                 self._declaring.declare(definition)
         if not (is_async(definition) and isinstance(actor_of(self._broker, definition.name), StepActor)):
             return False
-        self._lane.put(priority_of(message, definition.options.get("priority", 0)), message)
-        return True
+        return self._lane.put(priority_of(message, definition.options.get("priority", 0)), message)
 
     def _interrupt_running(self) -> None:
         reason = WorkerShutdown("the worker stopped before the step ended")

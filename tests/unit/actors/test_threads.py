@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import dramatiq
 import pytest
+from dramatiq.broker import MessageProxy
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Middleware
 
-from dramaturg_actors.threads import WorkQueue
+from dramaturg_actors.threads import StepThreads, WorkQueue
 from dramaturg_protocol.messages import ReportKind
 from tests.unit.actors.workshop import Workshop
 
@@ -115,3 +118,31 @@ def test_a_closed_work_queue_gives_nothing_more() -> None:
     with pytest.raises(queue.Empty):
         work.get(timeout=60)
     assert sorted(work.drain()) == [2, 3]
+
+
+def test_what_was_taken_before_the_stop_and_sorted_after_it_goes_back_at_once(workshop: Workshop) -> None:
+    taken, go_on = threading.Event(), threading.Event()
+
+    def route(message: MessageProxy) -> bool:
+        taken.set()
+        return not go_on.wait(10)
+
+    dramatiq.actor(actor_name="work", broker=workshop.broker)(print)
+    threads = StepThreads(
+        workshop.broker,
+        queues=None,
+        except_queues=(),
+        threads=1,
+        prefetch=8,
+        route=route,
+        is_unreported=lambda message: False,
+    )
+    threads.start()
+    workshop.send("work")
+    assert taken.wait(10)
+
+    threads.refuse_new()
+    go_on.set()
+
+    assert b"work" in workshop.broker.queues["default"].get(timeout=10)
+    threads.close(time.monotonic() + 10)
