@@ -4,6 +4,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
+# The tests start hundreds of processes, and each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV ?= .venv
 WORKERS ?= 2
 # The first interpreter on the path that is new enough and able to make an environment.
