@@ -240,6 +240,7 @@ def test_a_step_without_heartbeats_for_too_long_is_stopped_and_tried_again_from_
     assert "gave no heartbeat for 0.5 s" in retrying["error"]["message"]
 
 
+@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_the_last_heartbeat_reaches_the_next_attempt(env: WorkflowEnv, crashes: bool) -> None:
     seen: list[tuple[Any, ...]] = []
