@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,9 @@ def end(
       surprises: what clients saw and should not have.
       said: of the run itself, for the report: its seed, its rates.
     """
+    calm_since = time.monotonic()
     left = wait_until_done(world, _CALM_SECONDS)
+    calm = time.monotonic() - calm_since
     watch.stop()
     _stop_fleet(world)
     if world.over.is_set():
@@ -53,6 +56,7 @@ def end(
         "clients": world.journal.counts(),
         **books.facts(dsn),
         "looks for runs without a cause": watch.looks,
+        "seconds until nothing was open": round(calm, 1),
         "left open when time was over": left,
     }
     report.show(findings, figures, console)

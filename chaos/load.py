@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chaos.conversations import CONVERSATIONS, Speaker
 from chaos.orders import Journal, Order, Promise, Verb, now
 from chaos.shapes import SHAPES, Shape
-from chaos.talking import TALKS
+from chaos.talking import TALKS, rounds
 from dramaturg import AlreadyStarted, Client, ClientError, Handle, NotAnswered, Settings, Unavailable
 
 #: How long a client insists on a verb while services are away.
@@ -164,7 +165,7 @@ class _OneClient:
             if shape.then != "talk":
                 self._follow(handles, shape)
             elif not again:
-                CONVERSATIONS[shape.workflow.name](self._speaker, handles[0], arguments)
+                self._talk(handles[0], shape, arguments)
         return 1
 
     def _start_by_signals(self, shape: Shape) -> int:
@@ -254,6 +255,20 @@ class _OneClient:
                 self._stop_one(handle, self._chance.choice(("cancel", "terminate")), insist=bool(shape.then))
             elif chance < 0.06:
                 self._pause(handle)
+
+    def _talk(self, handle: Handle[Any], shape: Shape, arguments: tuple[Any, ...]) -> None:
+        """Talk to a run; now and then it is paused meanwhile."""
+        converse = partial(CONVERSATIONS[shape.workflow.name], self._speaker, handle, arguments)
+        # In a chain the handle shows the first run, and not whether the newest one goes on again.
+        if shape.workflow is rounds or self._chance.random() > 0.2:
+            converse()
+            return
+        pausing = threading.Thread(target=self._pause, args=(handle,), name="pausing")
+        pausing.start()
+        try:
+            converse()
+        finally:
+            pausing.join()
 
     def _pause(self, handle: Handle[Any]) -> None:
         """Pause a run for a moment; however that ends, it has to go on."""

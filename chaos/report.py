@@ -36,7 +36,7 @@ def show(findings: Sequence[Finding], figures: Mapping[str, Any], console: Conso
 
 
 def save(folder: Path, content: Mapping[str, Any], findings: Sequence[Finding], dsn: str) -> None:
-    """Write the report, and the histories of runs that it names."""
+    """Write the report, and of runs that it names the histories, what their steps did, and what is open of them."""
     (folder / "report.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     named = sorted(runs_in(line for finding in findings for line in finding.discrepancies))[:_MOST_HISTORIES]
     if not named:
@@ -53,8 +53,14 @@ def save(folder: Path, content: Mapping[str, Any], findings: Sequence[Finding], 
                 "SELECT to_timestamp(at), what, seq, attempt, pid FROM chaos.ledger WHERE run_id = %s ORDER BY at",
                 [run_id],
             ).fetchall()
-            lines = [*("\t".join(map(str, row)) for row in rows), "", *("\t".join(map(str, row)) for row in done)]
-            (folder / "histories" / f"{run_id}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            work = connection.execute(
+                "SELECT 'open work', * FROM dramaturg_open_work WHERE run_id = %s ORDER BY seq", [run_id]
+            ).fetchall()
+            asked = connection.execute(
+                "SELECT 'inbox', * FROM dramaturg_inbox WHERE run_id = %s ORDER BY arrival", [run_id]
+            ).fetchall()
+            lines = ["\n".join("\t".join(map(str, row)) for row in part) for part in (rows, done, work, asked)]
+            (folder / "histories" / f"{run_id}.txt").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _text(figure: Any) -> str:

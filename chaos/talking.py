@@ -96,15 +96,15 @@ def _number(chance: Random) -> int:
 
 
 TALKS: tuple[Shape, ...] = (
-    Shape(counted, 2, lambda r: (_number(r), r.randint(1, 5)), lambda a: a[0] + _sum_of(a[1]) + 1, then="talk"),
-    Shape(approved, 2, lambda r: (_number(r), r.randint(1, 3)), lambda a: a[0] + a[1], then="talk"),
-    Shape(hooked, 2, lambda r: (_number(r), value_of(0)), lambda a: a[0] + a[1] + 1, then="talk"),
+    Shape(counted, 3, lambda r: (_number(r), r.randint(1, 5)), lambda a: a[0] + _sum_of(a[1]) + 1, then="talk"),
+    Shape(approved, 3, lambda r: (_number(r), r.randint(1, 3)), lambda a: a[0] + a[1], then="talk"),
+    Shape(hooked, 3, lambda r: (_number(r), value_of(0)), lambda a: a[0] + a[1] + 1, then="talk"),
     Shape(
         rounds,
-        2,
+        3,
         lambda r: (_number(r), r.randint(1, 10), []),
         lambda a: a[0] + _sum_of(a[1]) - (-a[1] // TAKEN_BY_ONE),
         then="talk",
     ),
-    Shape(gathered, 2, lambda r: (_number(r), r.randint(1, 5)), lambda a: a[0] + _sum_of(a[1]) + 1, then="gather"),
+    Shape(gathered, 3, lambda r: (_number(r), r.randint(1, 5)), lambda a: a[0] + _sum_of(a[1]) + 1, then="gather"),
 )

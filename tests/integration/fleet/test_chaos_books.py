@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from chaos import books
+from chaos import books, report
 from chaos.faults import FAULTS, Fault, schedule
 from chaos.orders import Heard, Journal, Order, Promise, Said, Timetable, Verb
 from chaos.servers import PostgresServer
@@ -347,6 +347,16 @@ def test_an_open_run_without_a_cause_is_found_and_one_with_a_cause_is_not(desk: 
     desk.sql(f"INSERT INTO dramaturg_open_work VALUES ('{RUN}', 1, 1, 1, 'step', NULL, 1, NULL)")
     with psycopg.connect(desk.dsn) as connection:
         assert books.without_cause(connection) == []
+
+
+def test_the_report_keeps_what_is_open_of_a_run_that_the_books_name(desk: Desk, tmp_path: Path) -> None:
+    desk.sql(f"INSERT INTO dramaturg_open_work VALUES ('{RUN}', 1, 1, 1, 'step', NULL, 1, NULL)")
+    desk.against()
+    report.save(tmp_path, {}, [books.Finding("every run is closed", [f"{RUN} is open"])], desk.dsn)
+
+    kept = (tmp_path / "histories" / f"{RUN}.txt").read_text()
+
+    assert [part.split("\t")[1] for part in kept.strip().split("\n\n")] == ["run.started", "begun", RUN]
 
 
 def test_a_copy_of_a_worker_that_was_frozen_explains_a_late_repeat(desk: Desk) -> None:
