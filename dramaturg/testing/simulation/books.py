@@ -120,6 +120,10 @@ class Books:
             known = self.states[run_id] = RunState(run_id, record.partition if record else 0)
         return known
 
+    def is_owner(self, process: str) -> bool:
+        """Whether a process owns anything, and does not only believe so: it was frozen, and others went on."""
+        return process in self.tables.leases.owners.values()
+
     def is_asked_for_its_past(self, run_id: str) -> bool:
         """Whether somebody wants something of a run that only its whole history can answer, or its next try does."""
         if self.state(run_id).next_try is not None:

@@ -123,7 +123,7 @@ def invariant_6_one_bad_message_stops_no_other(books: Books, happening: h.Happen
 
 def invariant_7_a_step_costs_the_same(books: Books, happening: h.Happening) -> Problems:
     """A commit writes rows of what it has events for; a run in memory is not read again."""
-    if isinstance(happening, h.Loaded) and not books.forgets_often:
+    if isinstance(happening, h.Loaded) and not books.forgets_often and books.is_owner(happening.process):
         for run_id in happening.run_ids:
             is_there = run_id in books.loaded[happening.process] and not books.state(run_id).is_closed
             if is_there and not books.is_asked_for_its_past(run_id):
@@ -278,12 +278,9 @@ def _is_of_the_coordinator(body: e.EventBody) -> bool:
 
 def _is_part_of_a_cancel(books: Books, run_id: str, event: e.HistoryEvent) -> bool:
     """Whether a paused run is resumed only to be cancelled, by the same message."""
-    after = books.histories[run_id][event.number : event.number + 1]
-    return (
-        isinstance(event.body, e.RunResumed)
-        and bool(after)
-        and isinstance(after[0].body, e.RunCancelRequested)
-        and after[0].body.message_id == event.body.message_id
+    return isinstance(event.body, e.RunResumed) and any(
+        isinstance(after.body, e.RunCancelRequested) and after.body.message_id == event.body.message_id
+        for after in books.new[run_id]
     )
 
 
