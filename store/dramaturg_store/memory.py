@@ -30,11 +30,14 @@ from dramaturg_protocol.records import (
     WorkItem,
     WorkKind,
 )
+from dramaturg_protocol.schedule_records import Fired
 from dramaturg_store.claims import OPENING
 from dramaturg_store.clock import Now, system_now
 from dramaturg_store.dialects import storable
 from dramaturg_store.histories import stored_run
 from dramaturg_store.memory_leases import LeaseTable, MemoryLeases, SharedMemoryLeases
+from dramaturg_store.memory_letters import add_letters, close_letters
+from dramaturg_store.memory_schedules import MemorySchedules, ScheduleTable
 from dramaturg_store.memory_slots import SlotReads, SlotTable
 from dramaturg_store.schema import CLOSED
 from dramaturg_store.start_rules import KeyRow, Known, decide_starts
@@ -60,6 +63,7 @@ class Tables:
     keys: dict[str, KeyRow] = field(default_factory=dict[str, KeyRow])
     workflow_ids: dict[str, str] = field(default_factory=dict[str, str])
     slots: SlotTable = field(default_factory=SlotTable)
+    schedules: ScheduleTable = field(default_factory=ScheduleTable)
     kept: dict[str, KeptResult] = field(default_factory=dict[str, KeptResult])
 
     @property
@@ -193,7 +197,7 @@ class MemoryStore(SlotReads):
     def put_aside(self, letters: Sequence[DeadLetter]) -> None:
         """Keep what could not be processed."""
         with self._tables.lock:
-            _add_letters(self._tables, letters, self._now())
+            add_letters(self._tables.letters, letters, self._now())
 
 
 class MemoryInbox:
@@ -257,6 +261,7 @@ class MemoryDatabase:
     Attributes:
       store, inbox, leases: the ports of a coordinator.
       starts: where clients submit starts.
+      schedules: what begins runs by itself.
       tables: what is kept.
     """
 
@@ -282,6 +287,11 @@ class MemoryDatabase:
             else SharedMemoryLeases(table, now=now, lease_time=lease_time)
         )
         self.starts = MemoryStarts(self.tables, partition_of=self.partition_of)
+        self.schedules = MemorySchedules(
+            self.tables,
+            partition_of=self.partition_of,
+            write_rest=lambda fired: _follow(self.tables, fired, now()),
+        )
 
     def partition_of(self, workflow_id: str) -> int:
         """The id of the partition that a workflow id belongs to."""
@@ -329,27 +339,8 @@ def _apply(tables: Tables, write: RunWrites, now: datetime) -> None:
         workflow_id, next_id = write.next_of_id
         if tables.workflow_ids.setdefault(workflow_id, next_id) == run_id:
             tables.workflow_ids[workflow_id] = next_id
-    _close_letters(tables, write, now)
-    _add_letters(tables, write.dead_letters, now)
-
-
-def _close_letters(tables: Tables, write: RunWrites, now: datetime) -> None:
-    for closing in write.letters_closed:
-        for place, letter in enumerate(tables.letters):
-            is_meant = (
-                letter.run_id == write.run_id
-                and letter.closed_at is None
-                and closing.seq in (None, letter.seq)
-                and closing.kind in (None, letter.source)
-            )
-            if is_meant:
-                tables.letters[place] = replace(
-                    letter,
-                    closed_at=now,
-                    closed_as=closing.outcome,
-                    closed_by=closing.by,
-                    closed_reason=closing.reason,
-                )
+    close_letters(tables.letters, write, now)
+    add_letters(tables.letters, write.dead_letters, now)
 
 
 def _apply_work(tables: Tables, write: RunWrites) -> None:
@@ -361,11 +352,10 @@ def _apply_work(tables: Tables, write: RunWrites) -> None:
         del tables.work[write.run_id]
 
 
-def _add_letters(tables: Tables, letters: Sequence[DeadLetter], now: datetime) -> None:
-    for letter in letters:
-        number = len(tables.letters) + 1
-        kept = replace(letter, id=number, at=letter.at or now, body=storable(letter.body))
-        tables.letters.append(replace(kept, reason=storable(letter.reason)))
+def _follow(tables: Tables, fired: Fired, now: datetime) -> None:
+    """What follows from a decision about a schedule."""
+    _put(tables, fired.requests)
+    add_letters(tables.letters, fired.letters, now)
 
 
 def _put(tables: Tables, requests: Sequence[Request]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from sqlalchemy import text, update
 
-from dramaturg_coordinator.ports import Inbox, Leases, Store
+from dramaturg_coordinator.ports import Inbox, Leases, Schedules, Store
 from dramaturg_protocol.events import HistoryEvent, RunCompleted, RunStarted, StepCompleted, StepScheduled
 from dramaturg_protocol.messages import ControlBody, Reply, Request, RequestKind, StartBody, encode_message
 from dramaturg_protocol.payloads import Payload
@@ -23,6 +23,7 @@ from dramaturg_protocol.records import (
     WorkItem,
     WorkKind,
 )
+from dramaturg_protocol.schedule_records import Fired, Firing, Found, ScheduleRecord
 from dramaturg_store.database import Database
 from dramaturg_store.engines import make_engine
 from dramaturg_store.memory import MemoryDatabase
@@ -56,6 +57,17 @@ class ClientInbox(Inbox, Protocol):
     def put(self, requests: Sequence[Request]) -> None: ...
 
 
+class PeopleSchedules(Schedules, Protocol):
+    """The port, and what people ask of it."""
+
+    def change(self, schedule_id: str, change: Callable[[Found | None], Fired | None]) -> Fired | None: ...
+    def put(self, rows: Sequence[Fired]) -> None: ...
+    def delete(self, schedule_id: str) -> bool: ...
+    def get(self, schedule_id: str) -> ScheduleRecord | None: ...
+    def firings(self, schedule_id: str, limit: int) -> Sequence[Firing]: ...
+    def times_among(self, schedule_id: str, since: datetime, until: datetime) -> Sequence[datetime]: ...
+
+
 class OpenDatabase(Protocol):
     """One process's view of a database."""
 
@@ -69,6 +81,8 @@ class OpenDatabase(Protocol):
     def leases(self) -> Leases: ...
     @property
     def starts(self) -> Starts: ...
+    @property
+    def schedules(self) -> PeopleSchedules: ...
     def partition_of(self, workflow_id: str) -> int: ...
     def close(self) -> None: ...
 
