@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from dramaturg import RetryPolicy, sleep, step, workflow
+from dramaturg import RetryPolicy, Schedule, sleep, step, workflow
 
 
 class Lost(Exception):
@@ -39,3 +39,9 @@ async def parcel(parcel_id: str, streets: int = 3) -> list[str]:
     await weigh(await find(parcel_id))
     await sleep("2s")
     return list(await asyncio.gather(*(deliver(parcel_id, street) for street in range(streets))))
+
+
+@workflow(schedule=Schedule(every="10s"))
+async def round_of_the_depot() -> int:
+    """What is on the scales when nobody looks."""
+    return await weigh(0)

@@ -16,10 +16,10 @@ from dramaturg.handle import Handle
 from dramaturg.schedule_views import ScheduleDescription, describe_schedule
 from dramaturg.scheduled_calls import ScheduledCall, scheduled_call
 from dramaturg_coordinator.core import schedule_rows
-from dramaturg_coordinator.core.firing import MOST_WAITING, Deciding, spec_in
+from dramaturg_coordinator.core.firing import MOST_WAITING, Deciding, spec_in, times_in
 from dramaturg_protocol.durations import Duration
 from dramaturg_protocol.errors import AlreadyScheduled, InvalidSchedule, NotFound
-from dramaturg_protocol.firing_times import times_of, zone_of
+from dramaturg_protocol.firing_times import zone_of
 from dramaturg_protocol.options import check_start_options
 from dramaturg_protocol.schedule_checks import moment_of, overlap_of, spec_of
 from dramaturg_protocol.schedule_declared import catchup_of
@@ -224,7 +224,7 @@ class Schedules:
         def write(found: Found | None) -> Fired:
             now = self._now()
             deciding = self._deciding(found, id, now)
-            times = times_of(spec_in(_there(found, id)))
+            times = times_in(_there(found, id))
             made.clear()  # the transaction may be done again
             if times.count_between(since - _RIGHT_BEFORE, min(until, now)) > MOST_WAITING:
                 raise InvalidSchedule(f"from {since} to {until} there are more than {MOST_WAITING} times: take a part")
@@ -272,7 +272,7 @@ class Schedules:
     def next(self, id: str, n: int = 1) -> builtins.list[datetime]:  # noqa: A002 - the contract's
         """The next times, aware, in its time zone and without jitter; fewer where it ends; those of a paused one, too."""
         row = self._row(id)
-        found = islice(times_of(spec_in(row)).after(self._now()), n)
+        found = islice(times_in(row).after(self._now()), n)
         return [time.astimezone(_zone_of(row)) for time in found]
 
     # Parts.

@@ -26,7 +26,7 @@ from dramaturg_protocol.schedule_records import SCHEDULE_TAG, Fired, Found
 logger = logging.getLogger("dramaturg.coordinator")
 
 #: Schedules that are decided in one transaction.
-BATCH = 500
+BATCH = 1_000
 #: Seconds for which schedules may fire before runs have their turn.
 SLICE = 0.5
 

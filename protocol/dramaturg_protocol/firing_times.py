@@ -100,12 +100,18 @@ def _trigger_of(spec: Spec) -> _Trigger:
         return _Once(spec.at)
     if spec.every is not None:
         return _Every(spec.every, spec.start_at or spec.anchor)
-    zone = zone_of(spec.timezone)
     if spec.cron is not None:
-        return _OnTheWall(parse_cron(spec.cron), zone)
+        return _cron_trigger(spec.cron, spec.timezone)
+    zone = zone_of(spec.timezone)
     assert spec.calendar is not None
     first = (spec.start_at or spec.anchor).astimezone(zone).date()
     return _OnTheWall(_Steps(spec.calendar, first), zone)
+
+
+@lru_cache(maxsize=1_000)
+def _cron_trigger(line: str, timezone: str) -> _Trigger:
+    """One for all schedules that say the same: thousands that are due at one moment look for the next one once."""
+    return _OnTheWall(parse_cron(line), zone_of(timezone))
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -218,8 +224,15 @@ class _OnTheWall:
     def __init__(self, wall: _Wall, zone: ZoneInfo) -> None:
         self._wall = wall
         self._zone = zone
+        self._latest: tuple[datetime, datetime | None] | None = None
 
     def next_after(self, moment: datetime) -> datetime | None:
+        latest = self._latest
+        if latest is None or latest[0] != moment:
+            latest = self._latest = (moment, self._found_after(moment))
+        return latest[1]
+
+    def _found_after(self, moment: datetime) -> datetime | None:
         now = self._clock_at(moment)
         # Right after a gap those are to come yet that are written before it.
         wall = self._wall.next_after(now - self._set_forward(moment) - _FIRST_LEFT)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from pydantic_core import from_json, to_json
@@ -30,6 +32,8 @@ from dramaturg_store.schema import coordinators, dead_letters, firings, inbox, r
 from dramaturg_store.slices import slices
 from dramaturg_store.transactions import Transactions
 
+_NONE = "[]"
+
 Decide: TypeAlias = Callable[[Found], Fired]
 
 #: Of the firings of one schedule that wait, so many are read to decide about it.
@@ -37,9 +41,13 @@ WAITING_READ = 100
 #: A firing that has its run is listed for so long.
 FIRINGS_LIVE = timedelta(days=90)
 
-_COLUMNS = tuple(column.name for column in schedules.columns if column.name != "namespace")
+_NAMES = tuple(each.name for each in fields(ScheduleRecord))
+# In the order of a record's fields.
+_COLUMNS = tuple(schedules.c[name] for name in _NAMES)
+_RUNNING = _NAMES.index("running")
+_values_of = attrgetter(*_NAMES)
 _LOCK = (
-    select(schedules)
+    select(*_COLUMNS)
     .where(
         schedules.c.namespace == bindparam("namespace"),
         schedules.c.id.in_(bindparam("ids", expanding=True)),
@@ -217,7 +225,7 @@ class SqlSchedules:
         limit: int = 50,
     ) -> Sequence[ScheduleRecord]:
         """Schedules in the order of their ids, beyond one of them."""
-        wanted = select(schedules).where(schedules.c.namespace == self._namespace, schedules.c.id > after)
+        wanted = select(*_COLUMNS).where(schedules.c.namespace == self._namespace, schedules.c.id > after)
         if ids:
             wanted = wanted.where(schedules.c.id.in_(list(ids)))
         if workflow is not None:
@@ -326,12 +334,14 @@ def _some_wait(dialect: str) -> Any:
 
 
 def _record(row: StoredRow) -> ScheduleRecord:
-    values: Values = {name: getattr(row, name) for name in _COLUMNS}
-    values["running"] = _runs_in(row.running)
-    return ScheduleRecord(**values)
+    values = list(row)
+    values[_RUNNING] = _runs_in(row[_RUNNING])
+    return ScheduleRecord(*values)
 
 
 def _runs_in(text: str) -> tuple[str, ...]:
+    if text == _NONE:
+        return ()
     try:
         return tuple(str(each) for each in from_json(text))
     except (ValueError, TypeError):
@@ -339,13 +349,11 @@ def _runs_in(text: str) -> tuple[str, ...]:
 
 
 def _schedule_values(record: ScheduleRecord, namespace: str) -> Values:
-    values: Values = {name: getattr(record, name) for name in _COLUMNS}
-    return {
-        **values,
-        "namespace": namespace,
-        "running": to_json(record.running).decode(),
-        "note": storable(record.note),
-    }
+    values: Values = dict(zip(_NAMES, _values_of(record), strict=True))
+    values["namespace"] = namespace
+    values["running"] = to_json(record.running).decode() if record.running else _NONE
+    values["note"] = storable(record.note)
+    return values
 
 
 def _firing(row: StoredRow) -> Firing:

@@ -343,6 +343,7 @@ def test_a_run_that_is_pruned_or_ended_otherwise_holds_nothing_up(env: WorkflowE
     assert counts(env.client.schedules.get("s")) == (2, 0, 0, 0)
 
 
+@pytest.mark.selection
 def test_one_whose_workflow_is_gone_is_put_aside_and_the_others_fire(env: WorkflowEnv, tick: Any) -> None:
     env.client.schedules.create("gone", "no_such_workflow", every="1h")
     env.client.schedules.create("there", tick, every="1h")
@@ -363,6 +364,7 @@ def test_one_whose_workflow_is_gone_is_put_aside_and_the_others_fire(env: Workfl
     assert counts(env.client.schedules.get("gone")) == (1, 0, 2, 0)
 
 
+@pytest.mark.selection
 def test_a_row_that_cannot_be_read_is_put_aside_and_the_others_fire(env: WorkflowEnv, tick: Any) -> None:
     for name in ("a", "bad", "c"):
         env.client.schedules.create(name, tick, every="1h", start_at=at(1, 1))

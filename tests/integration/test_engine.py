@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 
 import dramaturg
-from dramaturg import DatabaseTaken, Engine, Settings, lifespan, step, workflow
+from dramaturg import Client, DatabaseTaken, Engine, Settings, lifespan, step, workflow
 from dramaturg_protocol.errors import ConfigurationError
 from dramaturg_store.database import Database
 
@@ -345,3 +345,32 @@ with dramaturg.engine(config=Settings(database_url={database!r})) as client:
     code, out, _ = end_of(process)
 
     assert (code, out) == (0, "1 1\n")
+
+
+def test_a_schedule_that_cannot_fire_is_put_aside_and_the_others_fire(url: str) -> None:
+    fired = threading.Event()
+
+    @step
+    def notes() -> None:
+        fired.set()
+
+    @workflow
+    async def checks() -> None:
+        await notes()
+
+    settings = Settings(database_url=url)
+    with Client(settings) as client:
+        for name in ("a-bad-row", "b-good"):
+            client.schedules.create(name, checks, every="1d")
+        client.schedules.create("a-gone", "no_such_workflow", every="1d")
+    with Database(url) as database, database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE dramaturg_schedules SET spec = 'nonsense' WHERE id = 'a-bad-row'")
+
+    with dramaturg.engine(config=settings, threads=1) as client:
+        assert fired.wait(PATIENCE)
+        found = {each.id: each.paused for each in client.schedules.list()}
+        reasons = sorted(letter.reason for letter in client.dead_letters.list(kind="schedule"))
+
+    assert found == {"a-bad-row": "trouble", "a-gone": "trouble", "b-good": ""}
+    assert reasons[0].startswith("no coordinator has its workflow")
+    assert "cannot be read" in reasons[1]

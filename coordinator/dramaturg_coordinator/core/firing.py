@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from pydantic_core import from_json, to_json
 
@@ -40,12 +41,27 @@ _RIGHT_BEFORE = timedelta(microseconds=1)
 
 def spec_in(record: ScheduleRecord) -> Spec:
     """When a schedule fires; `InvalidSchedule` where what is stored cannot be read."""
+    return _spec_in(record.spec)
+
+
+def _spec_in(text: str) -> Spec:
     try:
-        return spec_from_json(from_json(record.spec))
+        return spec_from_json(from_json(text))
     except InvalidSchedule:
         raise
     except Exception as error:
         raise InvalidSchedule(f"what is stored of it cannot be read: {error}") from error
+
+
+def times_in(record: ScheduleRecord) -> FiringTimes:
+    """The times of a schedule; `InvalidSchedule` where what is stored cannot be read."""
+    return _times_in(record.spec)
+
+
+@lru_cache(maxsize=20_000)
+def _times_in(text: str) -> FiringTimes:
+    # Reading and checking it costs more than all else that is decided about a firing.
+    return times_of(_spec_in(text))
 
 
 def key_of(schedule_id: str, time: datetime) -> str:
@@ -71,7 +87,8 @@ class Deciding:
         self._namespace = namespace
         self._partition_of = partition_of
         self._now = now
-        self._record = found.record
+        self._record = record = found.record
+        self._last = (record.last_time, record.last_fired_at, record.last_run_id)
         self._waiting = list(found.waiting)
         self._more_wait = found.record.waiting - len(self._waiting)
         self._open = set(found.open_runs)
@@ -84,7 +101,7 @@ class Deciding:
         record = self._record
         if record.next_due is None or record.paused or record.next_due > self._now:
             return self._done(record.next_time, record.next_due)
-        times = times_of(spec_in(record))
+        times = times_in(record)
         time = self._leave_out_missed(times, record.next_time)
         left = MOST_AT_ONCE
         while time is not None and left and (due := times.due_of(record.id, time)) <= self._now:
@@ -186,12 +203,14 @@ class Deciding:
             self._fired.late.append((self._now - due).total_seconds())
         self._open.add(run_id)
         self._begun += 1
-        if record.last_time is None or time > record.last_time:
-            self._record = replace(record, last_time=time, last_fired_at=self._now, last_run_id=run_id)
+        last_time, *_ = self._last
+        if last_time is None or time > last_time:
+            self._last = (time, self._now, run_id)
 
     def _done(self, next_time: datetime | None, next_due: datetime | None) -> Fired:
         record = self._record
         keeps_runs = record.overlap != Overlap.ALLOW_ALL or bool(self._waiting) or bool(self._more_wait)
+        last_time, last_fired_at, last_run_id = self._last
         self._fired.record = replace(
             record,
             next_time=next_time,
@@ -201,6 +220,9 @@ class Deciding:
             fired=record.fired + self._begun,
             skipped=record.skipped + self._skipped,
             missed=record.missed + self._missed,
+            last_time=last_time,
+            last_fired_at=last_fired_at,
+            last_run_id=last_run_id,
             updated_at=self._now,
         )
         self._fired.outcomes = (self._begun, self._skipped, self._missed)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic_core import to_json
 
-from dramaturg_coordinator.core.firing import next_of, spec_in
+from dramaturg_coordinator.core.firing import next_of, times_in
 from dramaturg_protocol.firing_times import times_of
 from dramaturg_protocol.schedule_records import Paused, ScheduleRecord
 from dramaturg_protocol.schedule_specs import Spec
@@ -76,16 +76,16 @@ def pause(row: ScheduleRecord, why: Paused, note: str, now: datetime) -> Schedul
 def resume(row: ScheduleRecord, now: datetime, note: str = "") -> ScheduleRecord:
     """It fires again; what would have been meanwhile is left out, since somebody wanted that."""
     again = replace(row, paused=Paused.NO, note=note, updated_at=now)
-    return next_of(again, times_of(spec_in(row)), now - _RIGHT_BEFORE)
+    return next_of(again, times_in(row), now - _RIGHT_BEFORE)
 
 
 def take_up(row: ScheduleRecord, now: datetime) -> ScheduleRecord:
     """It fires again from where it stopped, since nobody wanted that: its window says what is made up for."""
     again = replace(row, paused=Paused.NO, note="", updated_at=now)
-    spec = spec_in(row)
+    times = times_in(row)
     if row.next_time is None:
-        return next_of(again, times_of(spec), now - _RIGHT_BEFORE)
-    return replace(again, next_due=times_of(spec).due_of(row.id, row.next_time))
+        return next_of(again, times, now - _RIGHT_BEFORE)
+    return replace(again, next_due=times.due_of(row.id, row.next_time))
 
 
 def _since(spec: Spec, now: datetime) -> datetime:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dramaturg import RetryPolicy, step, workflow
+from dramaturg import Client, RetryPolicy, step, workflow
 from dramaturg.embedded import Engine
 from dramaturg.monitoring import Monitoring
 from dramaturg_protocol.config import Settings
@@ -20,7 +20,7 @@ EXPRESSIONS = [*panels(), *alerts()]
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Generator[Mapping[str, set[str]], None, None]:
-    """The labels of every sample that an engine shows which ran, failed and repeated something."""
+    """The labels of every sample that an engine shows which ran, failed, repeated and scheduled something."""
     folder: Path = tmp_path_factory.mktemp("engine")
     with registry.isolated():
         tried = threading.Event()
@@ -37,6 +37,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Generator[Mapping[str, se
             return await at_the_second_time()
 
         settings = Settings(database_url=f"sqlite:///{folder}/d.db", metrics_port=0)
+        with Client(settings) as client:
+            client.schedules.create("nightly", patient, cron="0 2 * * *")
         monitoring = Monitoring(settings)
         with Engine(settings, monitoring=monitoring) as client:
             assert client.start(patient).result(timeout=30) == 1
