@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import redis
 
 from dramaturg.notices import Notices
-from dramaturg_protocol.redis_client import wake_coordinators
+from dramaturg.redis_bell import Bell
 from dramaturg_protocol.redis_keys import RedisKeys
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ class RedisNotices(Notices):
         super().__init__(PERIOD)
         self._client: Any = client
         self._keys = RedisKeys(namespace)
+        self._bell = Bell(client, self._keys.wakes)
         self._local = threading.local()
 
     def wait_for(self, run_id: str, look: Callable[[], T | None], timeout: float | None) -> T | None:
@@ -67,9 +68,16 @@ class RedisNotices(Notices):
     def wake_coordinators(self) -> None:
         """Tell coordinators that there is something in the inbox; they look for themselves where Redis is away."""
         try:
-            wake_coordinators(self._client, self._keys.wakes)
+            self._bell.ring()
         except (redis.RedisError, OSError) as error:
             logger.debug("no coordinator was woken: %s", error)
+
+    def close(self) -> None:
+        """Close the connection over which coordinators are woken."""
+        try:
+            self._bell.close()
+        except (redis.RedisError, OSError) as error:
+            logger.debug("perhaps no coordinator was woken: %s", error)
 
     def _listen(self, channel: str) -> bool:
         try:

@@ -75,6 +75,7 @@ class RedisTransport:
 
     def close(self) -> None:
         """Close the connections."""
+        self.notices.close()
         self.broker.close()
 
     def _maintain(self, queues: Collection[str]) -> None:

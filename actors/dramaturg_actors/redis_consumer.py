@@ -107,6 +107,7 @@ class RedisConsumer(Consumer):
         self._beat_due = 0.0
         self._is_woken = False
         self._is_full = False
+        self._is_drained = False
         self._takes_new = True
         self._is_closed = False
 
@@ -246,12 +247,17 @@ class RedisConsumer(Consumer):
 
     def _refill(self) -> None:
         room = self._room()
+        has_waited = False
+        if room > 0 and self._is_drained and time.monotonic() < self._beat_due:
+            # It gave less than it was asked for: most likely a fetch would find nothing.
+            self._waiter.wait(self._wait_seconds())
+            has_waited, room = True, self._room()
         if room > 0 or time.monotonic() >= self._beat_due:
             # Whoever failed to end it may have been given up.
             self._endings.flush()
             self._fetch(room)
             self._maintain()
-        if self._fetched:
+        if self._fetched or has_waited:
             return
         if room > 0:
             self._waiter.wait(self._wait_seconds())
@@ -268,6 +274,7 @@ class RedisConsumer(Consumer):
             self._void_unbegun(self._working.copy().values())
             self._put_off.clear()
         self._fetched.extend(fetched)
+        self._is_drained = 0 < len(fetched) < room
         self._beat_due = time.monotonic() + _BEAT_SECONDS
         self._confirm(asked_at)
 

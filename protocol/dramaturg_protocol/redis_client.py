@@ -85,7 +85,12 @@ def told_as_unreachable(client: redis.Redis) -> Generator[None, None, None]:
 def wake_coordinators(client: redis.Redis, stream: str) -> None:
     """Tell every coordinator that tails the stream that there is something in the inbox."""
     kind: Any = client
-    kind.xadd(stream, {"w": ""}, maxlen=_KEPT_WAKES, approximate=True)
+    kind.execute_command(*wake_command(stream))
+
+
+def wake_command(stream: str) -> tuple[str | int, ...]:
+    """What `wake_coordinators` sends."""
+    return ("XADD", stream, "MAXLEN", "~", _KEPT_WAKES, "*", "w", "")
 
 
 def _address(client: redis.Redis) -> str:

@@ -19,7 +19,8 @@ from dramaturg_actors.pace import Pace
 from dramaturg_actors.patience import Patience
 from dramaturg_actors.redis_broker import RedisBroker
 from dramaturg_actors.redis_consumer import RedisConsumer
-from dramaturg_actors.redis_scripts import Finished, RedisScripts
+from dramaturg_actors.redis_scripts import Fetched, Finished, RedisScripts
+from dramaturg_actors.redis_waiting import QueueWaiter
 from dramaturg_protocol.transport import TASK_OPTION
 
 NAMESPACE = "tests"
@@ -334,6 +335,36 @@ def test_no_more_than_the_prefetch_is_held_and_room_is_used_when_half_of_it_is_f
     assert next(consumer) is not None
     consumer.ack(second)
     assert next(consumer) is not None
+
+
+def test_a_queue_that_gave_less_than_it_was_asked_for_is_waited_for_before_it_is_asked_again(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fetch, wait = RedisScripts.fetch, QueueWaiter.wait
+
+    def noted_fetch(self: RedisScripts, queue: str, holder: str, limit: int) -> tuple[bool, list[Fetched]]:
+        calls.append("fetch")
+        return fetch(self, queue, holder, limit)
+
+    def noted_wait(self: QueueWaiter, seconds: float) -> None:
+        calls.append("wait")
+        wait(self, seconds)
+
+    monkeypatch.setattr(RedisScripts, "fetch", noted_fetch)
+    monkeypatch.setattr(QueueWaiter, "wait", noted_wait)
+    put(broker, 8)
+    consumer = broker.consume("q", prefetch=4, timeout=60_000)
+
+    for _ in range(8):
+        consumer.ack(taken(consumer))
+    assert calls == ["fetch", "fetch"]
+
+    put(broker, 1)
+    consumer.ack(taken(consumer))
+    put(broker, 1)
+    consumer.ack(taken(consumer))
+    assert calls[2:] == ["fetch", "wait", "fetch"]
 
 
 def test_of_long_steps_one_waits_and_the_rest_is_left_to_other_workers(
