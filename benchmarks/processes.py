@@ -117,6 +117,30 @@ def look_for(*names: str) -> None:
         _account("postgres")
 
 
+def served_by(role: str) -> int:
+    """The pid of the process that serves as this here: a supervisor's child, not the supervisor.
+
+    Raises:
+      ProcessLookupError: there is none among this process's descendants.
+    """
+    found = [
+        pid for pid in _tree(os.getpid()) if role.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    ]
+    if not found:
+        raise ProcessLookupError(f"no process here serves as {role}")
+    return found[-1]
+
+
+def resident_bytes_of(pid: int) -> int:
+    """Memory that a process has now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """User and system time of a process and its children."""
+    return _cpu_of_tree(pid)
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -138,6 +162,16 @@ def _wait_until(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], 
         if process.poll() is not None or time.monotonic() > due:
             raise RuntimeError(f"{log.stem} does not answer:\n{log.read_text()[-2000:]}")
         threading.Event().wait(0.05)
+
+
+def _tree(pid: int) -> list[int]:
+    """The descendants of a process, parents first."""
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return children + [each for child in children for each in _tree(child)]
 
 
 def _cpu_of_tree(pid: int) -> float:

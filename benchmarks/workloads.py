@@ -74,6 +74,12 @@ async def sleeper(seconds: float) -> int:
     return value
 
 
+@workflow
+async def sleeps_until(moment: datetime) -> None:
+    """Nothing, until then."""
+    await sleep(moment)
+
+
 class Awaited(Protocol):
     """Waits for ends of runs without asking the database.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import regions
@@ -21,6 +21,7 @@ Figures: TypeAlias = Mapping[str, float]
 _FIGURES: Final = regions.HERE / "figures"
 _BENCH: Final = _FIGURES / "bench.json"
 _PEERS: Final = _FIGURES / "peers"
+_SLEEPERS: Final = _FIGURES / "sleepers.json"
 _NOT_TAKEN: Final = "No figures are kept."
 
 
@@ -75,6 +76,33 @@ def peers() -> str:
     )
 
 
+def sleepers() -> str:
+    """What `python -m benchmarks.sleepers` measured."""
+    if not _SLEEPERS.exists():
+        return _NOT_TAKEN
+    content = json.loads(_SLEEPERS.read_text(encoding="utf-8"))
+    figures = content["figures"]
+    rows = (
+        ("runs that sleep", f"{figures['runs']:,.0f}"),
+        ("asleep, runs/s from the first start to the last", _number(figures["begun_per_second"])),
+        ("memory of the coordinator, MiB", _number(figures["coordinator_bytes"] / 2**20)),
+        ("grown by, bytes for each run", _number(figures["bytes_per_run"])),
+        ("CPU of the coordinator, % of one", _number(figures["coordinator_idle_cpu_percent"])),
+        ("CPU of all processes, servers too, % of one", _number(figures["idle_cpu_percent"])),
+        ("a new run of one step, ms, p50 · p95: none beside", _two(figures, "alone")),
+        ("a new run of one step, ms, p50 · p95: beside all that sleep", _two(figures, "beside")),
+        ("all awake and ended after the moment, s", _number(figures["all_awake_seconds"])),
+        ("runs/s that wake and end", _number(figures["woken_per_second"])),
+    )
+    lines = ["| | |", "| --- | --- |", *(f"| {title} | {cell} |" for title, cell in rows)]
+    around = ", ".join(f"{name} {value}" for name, value in content["surroundings"].items())
+    return f"Taken on: {around}. The load average was {content['load']:.1f} in the end.\n\n" + "\n".join(lines)
+
+
+def _two(figures: Figures, kind: str) -> str:
+    return f"{figures[f'{kind}_p50_ms']:.1f} · {figures[f'{kind}_p95_ms']:.1f}"
+
+
 def _load_of(every: list[Mapping[str, Mapping[str, Figures]]]) -> str:
     loads = [each["median"]["load"] for results in every for each in results.values()]
     return f"The load average was {min(loads):.1f} to {max(loads):.1f}, the run's own included, its median {statistics.median(loads):.1f}."
@@ -92,7 +120,7 @@ def _of(*names: str) -> Callable[[Figures, Figures], str]:
     return lambda figures, _: " · ".join(_number(figures[name]) for name in names if name in figures)
 
 
-_ROWS: Final = (
+_ROWS: Final[Sequence[tuple[str, str, Callable[[Figures, Figures], str]]]] = (
     ("B, messages/s · CPU s per 1,000", "bare", _of("per_second", "cpu_seconds_per_1000")),
     ("W1, steps/s (× B)", "W1", _rate),
     ("W1x, steps/s (× B)", "W1x", _rate),
@@ -127,7 +155,7 @@ def _number(value: float) -> str:
 
 
 PAGES: Final[Mapping[str, regions.Parts]] = {
-    "performance.md": {"stacks": stacks, "targets": targets, "peers": peers},
+    "performance.md": {"stacks": stacks, "targets": targets, "peers": peers, "sleepers": sleepers},
 }
 
 if __name__ == "__main__":
