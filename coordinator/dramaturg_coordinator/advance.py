@@ -192,7 +192,8 @@ class Advance:
         if step is not None:
             self._rows.hear(step, report, self._now)
             self._reported = report
-            self.apply(decide.on_report(state, report, self._rows.options_of(report.seq), self._now))
+            options, has_begun = self._rows.options_of(report.seq), self._run.has_begun(step)
+            self.apply(decide.on_report(state, report, options, self._now, has_begun=has_begun))
             self._reported = None
 
     def _take_due(self, item: WorkItem) -> None:

@@ -14,7 +14,7 @@ from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import fold
 from dramaturg_coordinator.core.onward import Onward
 from dramaturg_coordinator.core.replay import Mismatch, replay, unrecorded_from
-from dramaturg_coordinator.core.run_state import RunState
+from dramaturg_coordinator.core.run_state import OpenStep, RunState
 from dramaturg_coordinator.core.states import StepPhase
 from dramaturg_coordinator.execution import Execution
 from dramaturg_coordinator.quarantine import Quarantine
@@ -57,6 +57,10 @@ class LiveRun:
         retrying = ((step.generation, seq) for seq, step in state.steps.items() if step.phase is StepPhase.RETRYING)
         self.begun = {key for key in retrying if key in sent}
         self.execution: Execution | None = None
+
+    def has_begun(self, step: OpenStep) -> bool:
+        """Whether the next attempt of a step was sent, although the history still says that it is tried again."""
+        return (step.generation, step.seq) in self.begun
 
     def drop_code(self) -> None:
         """Forget the code without a trace."""

@@ -107,15 +107,22 @@ def on_terminate(state: RunState, request: Request, body: ControlBody) -> Sequen
     return (e.RunTerminated(request.message_id, body.by, body.reason),)
 
 
-def on_report(state: RunState, report: StepReport, options: EffectiveOptions, now: datetime) -> Sequence[e.EventBody]:
-    """What a worker says of an attempt; nothing where it speaks of an attempt that is no longer the open one."""
+def on_report(
+    state: RunState, report: StepReport, options: EffectiveOptions, now: datetime, *, has_begun: bool = False
+) -> Sequence[e.EventBody]:
+    """What a worker says of an attempt; nothing where it speaks of an attempt that is no longer the open one.
+
+    Parameters:
+      has_begun: the next attempt of a step that is tried again was sent, also where a clock that was set back says that
+        it is not due.
+    """
     step = state.steps.get(report.seq)
     if step is None or step.generation != report.generation or step.attempt != report.attempt:
         return ()
     # What began before it was handed back says nothing of where it is now.
     if report.kind in _OF_ONE_DELIVERY and step.releases != report.release:
         return ()
-    if step.is_held or (step.retry_at is not None and step.retry_at > now):
+    if step.is_held or (step.retry_at is not None and step.retry_at > now and not has_begun):
         return ()
     match report.kind:
         case ReportKind.STARTED | ReportKind.ALIVE | ReportKind.LEFT_OPEN:

@@ -59,6 +59,14 @@ def test_a_report_of_an_attempt_that_is_not_due_yet_changes_nothing() -> None:
     assert len(decide.on_report(state, a_report(attempt=2), OPTIONS, LATER)) == 1
 
 
+def test_a_report_of_an_attempt_that_was_sent_counts_also_where_the_clock_was_set_back_since() -> None:
+    state = a_run(scheduled(1), retrying(1, LATER))
+
+    (event,) = decide.on_report(state, a_report(attempt=2), OPTIONS, EPOCH, has_begun=True)
+
+    assert isinstance(event, e.StepCompleted)
+
+
 def test_a_report_of_another_generation_changes_nothing() -> None:
     state = a_run(scheduled(1))
     state.steps[1].generation = 2
