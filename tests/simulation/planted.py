@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from dramaturg.testing.simulation.broker import SimulatedBroker
+from dramaturg.testing.simulation.experiments import Finding
 from dramaturg_coordinator import advance
 from dramaturg_coordinator.advance import Advance
 from dramaturg_coordinator.batch import Held
@@ -33,6 +34,9 @@ from dramaturg_protocol.records import Lease
 from dramaturg_store.memory import MemoryInbox
 from dramaturg_store.memory_leases import LeaseTable
 from tests.simulation import planted_limits as limits
+from tests.simulation import planted_schedules as schedules
+from tests.simulation.programs import find
+from tests.simulation.scheduled import find as find_scheduled
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Bug:
       found_by: how the message of a finding may begin.
       within: how many seeds must find it.
       lately: the seed that found it last, which is tried first.
+      finds: tries a seed.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Bug:
     found_by: tuple[str, ...]
     within: int = 400
     lately: int = 0
+    finds: Callable[[int], Finding | None] = find
 
     def __str__(self) -> str:
         return self.name.replace(" ", "_")
@@ -336,4 +342,26 @@ BUGS: Sequence[Bug] = (
     Bug("begin a run without its place", limits.begin_a_run_without_its_place, ("invariant_10",)),
     Bug("keep what failed in the next try", limits.keep_what_failed_in_the_next_try, ("invariant_1",)),
     Bug("have the result of other arguments", limits.have_the_result_of_other_arguments, ("another outcome",)),
+    Bug(
+        "fire by what was read before",
+        schedules.fire_by_what_was_read_before,
+        ("invariant_",),
+        within=1000,
+        finds=find_scheduled,
+    ),
+    Bug(
+        "take a lost answer for done",
+        schedules.take_a_lost_answer_for_done,
+        ("invariant_1",),
+        within=1000,
+        finds=find_scheduled,
+    ),
+    Bug("forget what was missed", schedules.forget_what_was_missed, ("invariant_1",), within=400, finds=find_scheduled),
+    Bug(
+        "begin beside the run before",
+        schedules.begin_beside_the_run_before,
+        ("invariant_9",),
+        within=400,
+        finds=find_scheduled,
+    ),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.planted import BUGS, Bug
-from tests.simulation.programs import find
 
 pytestmark = pytest.mark.simulation
 
@@ -16,7 +15,7 @@ def test_a_planted_bug_is_found(bug: Bug) -> None:
     problem = ""
     for seed in (bug.lately, *range(bug.within)):
         with bug.plant():
-            finding = find(seed)
+            finding = bug.finds(seed)
         if finding is not None:
             problem = finding.problem
             break

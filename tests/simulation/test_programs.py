@@ -11,6 +11,7 @@ import pytest
 
 from dramaturg.testing.simulation.experiments import world_of
 from dramaturg.testing.simulation.faults import FaultKind
+from tests.simulation import scheduled
 from tests.simulation.programs import RULES, experiment_of, explain, find, scenario_of
 
 pytestmark = pytest.mark.simulation
@@ -29,6 +30,10 @@ def test_faults_of_every_kind_strike() -> None:
         if struck == set(FaultKind):
             break
         world = world_of(experiment_of(scenario_of(seed)), RULES, seed)
+        world.run()
+        struck.update(fault.kind for fault in world.faults.done)
+    for seed in range(60):
+        world = world_of(scheduled.experiment_of(seed), RULES, seed)
         world.run()
         struck.update(fault.kind for fault in world.faults.done)
 

@@ -23,6 +23,7 @@ from dramaturg_protocol.event_codec import decode_body
 from dramaturg_protocol.limits import Ticket
 from dramaturg_protocol.messages import RequestKind, encode_message
 from dramaturg_protocol.records import Lease, WorkKind
+from dramaturg_protocol.schedule_records import SCHEDULE_TAG, ScheduleRecord
 from dramaturg_store.memory import Tables
 
 Position: TypeAlias = tuple[str, int, int]
@@ -72,6 +73,7 @@ class Books:
       announced: the highest that the broker must know, by partition.
       loaded: runs that a process read, and need not read again.
       foreign: bodies of dead letters that are to be expected.
+      schedules: as they stood before the last decision.
       grants: when a limit's id let an execution through.
     """
 
@@ -110,6 +112,7 @@ class Books:
         self.announced: dict[int, int] = {}
         self.loaded: dict[str, set[str]] = defaultdict(set)
         self.foreign: set[str] = set()
+        self.schedules: dict[str, ScheduleRecord] = {}
         self.grants: dict[str, dict[Ticket, datetime]] = defaultdict(dict)
 
     def state(self, run_id: str) -> RunState:
@@ -139,6 +142,12 @@ class Books:
             if state.started is not None and state.started.parent is not None
         }
 
+    @property
+    def scheduled(self) -> dict[str, str]:
+        """Runs that schedules have started, and which."""
+        tags = {run_id: state.started.tags for run_id, state in self.states.items() if state.started is not None}
+        return {run_id: str(each[SCHEDULE_TAG]) for run_id, each in tags.items() if SCHEDULE_TAG in each}
+
     def position_of(self, run_id: str, event: e.HistoryEvent) -> Position:
         """What an event of a step or timer is about; what was open at a retry keeps its generation."""
         return run_id, self._generations[run_id, event.number], getattr(event.body, "seq", 0)
@@ -161,6 +170,8 @@ class Books:
         match happening:
             case h.Committed():
                 self._settle_commit(happening)
+            case h.Decided():
+                self.schedules.update((fired.record.id, fired.record) for fired in happening.fired)
             case h.Published():
                 self.owed[happening.process] -= {item.message for item in happening.work if item.message}
                 self._announce(happening.lease)
@@ -174,11 +185,8 @@ class Books:
                 self.loaded[happening.process].update(read)
             case h.Recovered():
                 self._announce(self.leases[happening.process])
-            case h.Failed():
+            case h.Failed() | h.Ended():
                 # Its runs may have been dropped, and what it did not publish will be looked for.
-                self.loaded.pop(happening.process, None)
-                self.owed.pop(happening.process, None)
-            case h.Ended():
                 self.loaded.pop(happening.process, None)
                 self.owed.pop(happening.process, None)
             case h.Emptied():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic_core import from_json
 
@@ -13,6 +13,7 @@ from dramaturg.testing.simulation.faults import Fault
 from dramaturg.testing.simulation.world import Call, Violation, World
 from dramaturg_coordinator.rules import Rules
 from dramaturg_protocol.records import RunRecord
+from dramaturg_protocol.schedule_records import SCHEDULE_TAG, ScheduleRecord
 
 #: Nobody computes for so long without awaiting; what takes real time must not decide anything here.
 _NO_LIMIT = 3600.0
@@ -42,12 +43,16 @@ class Experiment:
 
     Attributes:
       endings: by run id, how it may end.
+      schedules: rows that are there from the beginning.
+      scheduled: by a schedule's id, how its runs may end.
       optional: ids of runs that need not exist.
     """
 
     calls: Sequence[Call]
     endings: Mapping[str, Collection[Ending]]
     optional: Collection[str] = ()
+    schedules: Sequence[ScheduleRecord] = ()
+    scheduled: Mapping[str, Collection[Ending]] = field(default_factory=dict[str, "Collection[Ending]"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,8 @@ def try_seed(
     """
     world = world_of(experiment, rules, seed, is_calm=is_calm, only=only)
     try:
-        problem = _difference(experiment, world.run(), world.books.children)
+        runs = world.run()
+        problem = _difference(experiment, runs, world.books.children) or _ended_otherwise(experiment, world)
     except Violation as violation:
         problem = str(violation)
     return Finding(seed, problem, tuple(world.faults.done)) if problem else None
@@ -110,7 +116,7 @@ def world_of(
     chance = Chance(seed)
     is_forgetful = not is_calm and chance.happens("forgetful", _FORGETFUL)
     rules = dataclasses.replace(rules, replay_every_turn=is_forgetful, code_limit=_NO_LIMIT)
-    return World(seed, experiment.calls, rules, is_calm=is_calm, only=only)
+    return World(seed, experiment.calls, rules, is_calm=is_calm, only=only, schedules=experiment.schedules)
 
 
 def ending_of(record: RunRecord) -> Ending:
@@ -130,5 +136,15 @@ def _difference(experiment: Experiment, runs: Mapping[str, RunRecord], children:
         elif ending_of(record) not in allowed:
             expected = " or ".join(map(str, allowed))
             return f"another outcome: run {run_id} ended as {ending_of(record)}, undisturbed as {expected}"
-    unknown = runs.keys() - experiment.endings.keys() - set(children)
+    scheduled = {run_id for run_id, record in runs.items() if SCHEDULE_TAG in from_json(record.tags)}
+    unknown = runs.keys() - experiment.endings.keys() - scheduled - set(children)
     return f"a run too many: nobody asked for {sorted(unknown)}" if unknown else ""
+
+
+def _ended_otherwise(experiment: Experiment, world: World) -> str:
+    for run_id, schedule_id in world.books.scheduled.items():
+        ending, allowed = ending_of(world.database.tables.runs[run_id]), experiment.scheduled[schedule_id]
+        if ending not in allowed:
+            expected = " or ".join(map(str, allowed))
+            return f"another outcome: run {run_id} of {schedule_id} ended as {ending}, undisturbed as {expected}"
+    return ""

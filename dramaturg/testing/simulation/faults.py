@@ -35,6 +35,8 @@ class FaultKind(StrEnum):
     SLOW = "it takes long"
     WORKER_DIES_BEFORE = "the worker is killed before the step's code ran"
     WORKER_DIES_AFTER = "the worker is killed after the step's code ran, before its report"
+    OUTAGE = "all coordinators are killed, and come back after up to thirty hours"
+    CLOCK_BACK = "the coordinator's clock is an hour behind"
     HANDED_BACK = "the worker stops and hands the step back"
 
 
@@ -65,10 +67,15 @@ WEIGHTS = {
     "commit": 2.0,
     "publish": 4.0,
     "acknowledge": 2.0,
+    "fire": 4.0,
+    "boot": 0.5,
+    "quiet": 4.0,
     "call": 3.0,
     "due_work": 0.3,
     "inbox": 0.3,
     "reports": 0.3,
+    "next_due": 0.3,
+    "waiting": 0.3,
     "is_emptied": 0.3,
     "look_for_loss": 0.3,
     "renew": 0.3,

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from dramaturg_protocol.messages import StepReport, StepTask
 from dramaturg_protocol.records import DeadLetter, Lease, RunWrites, WorkItem
+from dramaturg_protocol.schedule_records import Fired
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,15 @@ class Committed:
 
     process: str
     writes: Sequence[RunWrites]
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """It was committed what schedules do, whether the caller heard of it or not."""
+
+    process: str
+    fired: Sequence[Fired]
     lease: Lease
 
 
@@ -127,6 +137,7 @@ Happening: TypeAlias = (
     | Sent
     | Acquired
     | Committed
+    | Decided
     | Loaded
     | Published
     | Entered

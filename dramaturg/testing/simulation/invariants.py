@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dramaturg.testing.simulation import happenings as h
 from dramaturg.testing.simulation.books import OUTCOMES, Books, Position
 from dramaturg.testing.simulation.limit_invariants import LIMIT_INVARIANTS
+from dramaturg.testing.simulation.schedule_invariants import SCHEDULE_INVARIANTS
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.core.states import RunPhase, StepPhase
 from dramaturg_coordinator.live import LiveRun
@@ -211,6 +212,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     invariant_9_closed_is_final_and_nothing_early,
     invariant_10_counts_are_counts_of_rows,
     *LIMIT_INVARIANTS,
+    *SCHEDULE_INVARIANTS,
     invariant_11_what_is_stored_is_the_fold,
 )
 

@@ -20,6 +20,7 @@ from dramaturg.testing.simulation.gates import (
     GatedReports,
     GatedStore,
 )
+from dramaturg.testing.simulation.schedule_gates import GatedSchedules
 from dramaturg.testing.simulation.workers import SimulatedWorker
 from dramaturg_coordinator.ports import Reports
 from dramaturg_coordinator.rules import Rules
@@ -36,6 +37,9 @@ LEASE_TIME = timedelta(seconds=15)
 #: How long a process takes to begin again, and waits after an error.
 RESTART, PAUSE = timedelta(seconds=1), timedelta(seconds=0.2)
 
+#: How far a clock is behind that is wrong.
+CLOCK_BACK = timedelta(hours=1)
+
 #: How often it looks after the lease and the broker.
 TEND_PERIOD = timedelta(seconds=1)
 
@@ -48,6 +52,7 @@ class Surroundings(Protocol):
     faults: FaultPlan
     rules: Rules
     lease: LeaseRow
+    has_schedules: bool
 
     @property
     def database(self) -> MemoryDatabase: ...
@@ -115,6 +120,18 @@ class SimulatedLeases:
         self._database.leases.release(lease)
 
 
+class BehindClock:
+    """The clock of a process, which may be behind that of the world."""
+
+    def __init__(self, clock: VirtualClock, behind: timedelta) -> None:
+        self._clock = clock
+        self._behind = behind
+
+    def now(self) -> datetime:
+        """The time, there."""
+        return self._clock.now() - self._behind
+
+
 class Process:
     """A place where a coordinator runs, one after the other.
 
@@ -124,6 +141,7 @@ class Process:
       is_frozen: stopped in the middle of an operation.
       is_idle: has nothing to do before something happens.
       not_before: when it does something next.
+      behind: how far its clock is.
     """
 
     def __init__(self, world: Surroundings, number: int) -> None:
@@ -153,6 +171,11 @@ class Process:
         """The rest of the world goes on, until the lease of this process is over."""
         self._world.meanwhile(self)
 
+    def die(self) -> None:
+        """It is killed, and comes back."""
+        self.is_alive = False
+        self._begin_anew()
+
     def serve(self) -> None:
         """Do the next thing, as the service's own thread does."""
         try:
@@ -172,6 +195,8 @@ class Process:
         self._tended_at = None
         world, clock = self._world, self._world.clock
         self.gate = gate = Gate(self, world.faults, world.look)
+        is_behind = world.has_schedules and world.faults.draw("boot", (FaultKind.CLOCK_BACK,))
+        self.behind = CLOCK_BACK if is_behind else timedelta(0)
         database = MemoryDatabase(NAMESPACE, now=clock.now, shared=world.database)
 
         def make_reports(lease: Lease) -> Reports:
@@ -186,11 +211,12 @@ class Process:
             make_reports=make_reports,
             publisher=GatedPublisher(SimulatedPublisher(world.broker, clock.now), gate, self.name),
             rules=world.rules,
-            clock=clock,
+            clock=BehindClock(clock, self.behind),
             observers=[self._observe],
             local=GatedLocalSteps(
                 gate, self._local_worker, name_of_local_worker(self.name), world.look, self._is_owner
             ),
+            schedules=GatedSchedules(database.schedules, gate, self.name) if world.has_schedules else None,
             monotonic=lambda: clock.now().timestamp(),
         )
 

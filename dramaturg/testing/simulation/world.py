@@ -23,6 +23,7 @@ from dramaturg.testing.simulation.faults import FaultKind, FaultPlan
 from dramaturg.testing.simulation.invariants import INVARIANTS
 from dramaturg.testing.simulation.limit_invariants import lasting_slots
 from dramaturg.testing.simulation.processes import LEASE_TIME, NAMESPACE, TEND_PERIOD, LeaseRow, Process
+from dramaturg.testing.simulation.schedule_invariants import left_of_schedules
 from dramaturg.testing.simulation.workers import Delivery, SimulatedWorker
 from dramaturg_coordinator.live import Builder
 from dramaturg_coordinator.rules import Rules
@@ -30,6 +31,7 @@ from dramaturg_coordinator.watchdog import Watchdog
 from dramaturg_protocol.errors import DramaturgError
 from dramaturg_protocol.messages import Request, RequestKind, StepTask
 from dramaturg_protocol.records import RunRecord, StartOrder, WorkItem, WorkKind
+from dramaturg_protocol.schedule_records import Fired, ScheduleRecord
 from dramaturg_store.memory import MemoryDatabase
 
 #: Messages that workers have at once, and operations after which a world is taken for one that goes round in circles.
@@ -40,6 +42,9 @@ MOST_RESTS = 10
 
 #: Frozen processes within each other.
 DEPTH = 2
+
+#: How long an outage lasts at most.
+OUTAGE = timedelta(hours=30)
 
 _SWEEP = timedelta(seconds=31)
 _TAKE = (
@@ -83,8 +88,10 @@ class World:
       only: names of the faults that may happen; ``None`` for all that the seed has.
       coordinators: how many.
       rebuilds: rebuild every run that a commit touched, after it (invariant 5).
+      schedules: rows that are there from the beginning, in whatever partition.
 
     Attributes:
+      has_schedules: whether there are any, and so what goes wrong only with them.
       problems: what clients were told instead of an outcome.
     """
 
@@ -98,6 +105,7 @@ class World:
         only: Collection[str] | None = None,
         coordinators: int = 2,
         rebuilds: bool = True,
+        schedules: Sequence[ScheduleRecord] = (),
     ) -> None:
         self._chance = Chance(seed)
         self.faults = FaultPlan(Chance(seed), is_calm=is_calm, only=only)
@@ -129,6 +137,9 @@ class World:
         self._depth = 0
         self._operations = 0
         self._rests = 0
+        self.has_schedules = bool(schedules)
+        self.database.schedules.put([Fired(self._placed(row)) for row in schedules])
+        self.books.schedules.update(self.database.tables.schedules.rows)
         self._processes = [Process(self, number + 1) for number in range(coordinators)]
 
     def run(self) -> dict[str, RunRecord]:
@@ -206,14 +217,20 @@ class World:
             # With everybody frozen, a long wait would be an outage that is no fault of the engine.
             self._advance_to(now + TEND_PERIOD)
             return True
+        if self._fails_for_long():
+            return True
         moments = [at for at, _, _ in self._calls[:1]]
         moments += [delivery.at for delivery in self._deliveries[:1]]
         moments += [until for until in self._hidden.values() if until > now]
         work = [item for items in self.database.tables.work.values() for item in items.values()]
-        moments += [item.due for item in work if item.due is not None and item.due > now]
+        leading = [each for each in self._processes if self._leads(each)]
+        behind = max((each.behind for each in leading), default=timedelta(0))
+        rows = self.database.tables.schedules.rows.values()
+        dues = [*(item.due for item in work), *(row.next_due for row in rows)]
+        moments += [due + behind for due in dues if due is not None and due + behind > now]
         moments += [each.not_before for each in self._processes if each.not_before > now and not each.is_frozen]
-        grants = [each.next_grant() for each in self._processes if self._leads(each)]
-        moments += [at for at in grants if at is not None and at > now]
+        grants = [each.next_grant() for each in leading]
+        moments += [at + behind for at in grants if at is not None and at + behind > now]
         if self.lease.until > now and not any(map(self._leads, self._processes)):
             moments.append(self.lease.until)
         if any(item.kind is WorkKind.STEP for item in work) or (not moments and self._is_unfinished()):
@@ -223,6 +240,18 @@ class World:
         if min(moments) >= now + _SWEEP:
             self._check_rest(work)
         self._advance_to(min(moments))
+        return True
+
+    def _placed(self, row: ScheduleRecord) -> ScheduleRecord:
+        return dataclasses.replace(row, partition=self.database.partition_of(row.id))
+
+    def _fails_for_long(self) -> bool:
+        """Now that nobody has anything to do: whether all coordinators are gone for a while."""
+        if self._depth or not self.has_schedules or not self.faults.draw("quiet", (FaultKind.OUTAGE,)):
+            return False
+        for process in self._processes:
+            process.die()
+        self._advance_to(self._in(OUTAGE.total_seconds()))
         return True
 
     def _leads(self, process: Process) -> bool:
@@ -384,6 +413,7 @@ class World:
             "rows of open work": list(tables.work),
             "requests": list(tables.inbox.values()),
             "places of limits": lasting_slots(self.books),
+            "schedules": left_of_schedules(self.books),
         }
         for what, found in left.items():
             if found:
