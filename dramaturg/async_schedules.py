@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import builtins
 from datetime import datetime
-from typing import Any, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 from dramaturg.async_client import AsyncHandle
+from dramaturg.graphs.authoring import Graph
+from dramaturg.handle import Positional, PositionalStep
 from dramaturg.schedule_views import ScheduleDescription
-from dramaturg.schedules import ScheduleOptions, Schedules
+from dramaturg.schedules import NewScheduleOptions, ScheduleOptions, Schedules
+from dramaturg.workflows import BoundWorkflow
+from dramaturg_protocol.schedule_specs import OverlapName
+
+A = TypeVar("A")
+B = TypeVar("B")
+Ts = TypeVarTuple("Ts")
 
 
 class AsyncSchedules:
@@ -18,9 +26,63 @@ class AsyncSchedules:
     def __init__(self, schedules: Schedules) -> None:
         self._schedules = schedules
 
-    async def create(self, id: str, wf: Any, /, *args: Any, **options: Any) -> ScheduleDescription:  # noqa: A002
+    @overload
+    async def create(
+        self,
+        id: str,
+        wf: Positional[Any],
+        /,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    async def create(
+        self,
+        id: str,
+        wf: Positional[A, Any],
+        a: A,
+        /,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    async def create(
+        self,
+        id: str,
+        wf: Positional[A, B, Any],
+        a: A,
+        b: B,
+        /,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    async def create(
+        self,
+        id: str,
+        wf: PositionalStep[*Ts, Any],
+        /,
+        *args: *Ts,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    async def create(
+        self,
+        id: str,
+        wf: Positional[*Ts, Any],
+        /,
+        *args: *Ts,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    async def create(
+        self,
+        id: str,
+        wf: BoundWorkflow[..., Any] | Graph | str,
+        /,
+        *args: Any,
+        **options_and_arguments: Any,
+    ) -> ScheduleDescription: ...
+    async def create(self, id: str, wf: Any, /, *args: Any, **given: Any) -> ScheduleDescription:  # type: ignore[misc]  # noqa: A002
         """As `Schedules.create`."""
-        return await asyncio.to_thread(self._schedules.create, id, wf, *args, **options)
+        return await asyncio.to_thread(lambda: self._schedules.create(id, wf, *args, **given))
 
     async def update(
         self,
@@ -51,7 +113,7 @@ class AsyncSchedules:
         id: str,  # noqa: A002 - the contract's
         start: datetime,
         end: datetime,
-        overlap: str = "buffer_all",
+        overlap: OverlapName = "buffer_all",
     ) -> builtins.list[datetime]:
         """As `Schedules.backfill`."""
         return await asyncio.to_thread(self._schedules.backfill, id, start, end, overlap)

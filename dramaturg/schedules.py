@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 from zoneinfo import ZoneInfo
 
 from pydantic_core import from_json, to_json
 
-from dramaturg.handle import Handle
+from dramaturg.graphs.authoring import Graph
+from dramaturg.handle import Handle, Positional, PositionalStep
 from dramaturg.schedule_views import ScheduleDescription, describe_schedule
 from dramaturg.scheduled_calls import ScheduledCall, scheduled_call
+from dramaturg.workflows import BoundWorkflow
 from dramaturg_coordinator.core import schedule_rows
 from dramaturg_coordinator.core.firing import MOST_WAITING, Deciding, spec_in, times_in
 from dramaturg_protocol.durations import Duration
@@ -24,11 +26,15 @@ from dramaturg_protocol.options import check_start_options
 from dramaturg_protocol.schedule_checks import moment_of, overlap_of, spec_of
 from dramaturg_protocol.schedule_declared import catchup_of
 from dramaturg_protocol.schedule_records import Fired, Found, Paused, ScheduleRecord
-from dramaturg_protocol.schedule_specs import CalendarLike
+from dramaturg_protocol.schedule_specs import CalendarLike, OverlapName
 
 if TYPE_CHECKING:
     from dramaturg.client import Client
     from dramaturg_store.schedules import SqlSchedules
+
+A = TypeVar("A")
+B = TypeVar("B")
+Ts = TypeVarTuple("Ts")
 
 _TIMES = ("cron", "every", "calendar", "at")
 _BESIDE = ("timezone", "jitter", "start_at", "end_at")
@@ -37,7 +43,23 @@ _LONGEST_ID = 200
 
 
 class ScheduleOptions(TypedDict, total=False):
-    """The options of ``client.schedules.create`` and ``update``."""
+    """The options of ``client.schedules.create`` and ``update``.
+
+    Attributes:
+      cron: five fields as in ``crontab(5)``, or ``@daily`` and the like, in the time zone.
+      every: a duration, elapsed; from ``start_at``, else from now.
+      calendar: `Calendar` or a dict of its fields: every so many days, weeks, months, years at a time of day.
+      at: one moment.
+      timezone: of the clock that ``cron`` and ``calendar`` follow; UTC by default.
+      jitter: each firing is as much later, at most; how much follows from schedule and time.
+      start_at, end_at: the first and the last moment that a time may be.
+      overlap: what becomes of a firing while a run of an earlier one is open: ``skip`` (the default), ``buffer_one``,
+        ``buffer_all``, ``cancel_other``, ``terminate_other`` or ``allow_all``.
+      catchup: how late a firing may be made up for, after an outage (one hour by default); later ones are missed, and
+        counted.
+      note: for people.
+      tags: of its runs.
+    """
 
     cron: str | None
     every: Duration | None
@@ -47,10 +69,20 @@ class ScheduleOptions(TypedDict, total=False):
     jitter: Duration | None
     start_at: datetime | None
     end_at: datetime | None
-    overlap: str
+    overlap: OverlapName
     catchup: Duration
     note: str
     tags: Mapping[str, str | int | bool] | None
+
+
+class NewScheduleOptions(ScheduleOptions, total=False):
+    """The options of ``client.schedules.create``: those of `ScheduleOptions`, and how it begins.
+
+    Attributes:
+      paused: it does not fire before it is resumed.
+    """
+
+    paused: bool
 
 
 class Schedules:
@@ -61,41 +93,71 @@ class Schedules:
         self._rows = rows
         self._now = now
 
+    # Few arguments one by one: so a workflow's defaults may be left out, which `*args: *Ts` does not allow.
+    @overload
     def create(
         self,
-        id: str,  # noqa: A002 - the contract's
-        wf: Any,
+        id: str,
+        wf: Positional[Any],
+        /,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    def create(
+        self,
+        id: str,
+        wf: Positional[A, Any],
+        a: A,
+        /,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    def create(
+        self,
+        id: str,
+        wf: Positional[A, B, Any],
+        a: A,
+        b: B,
+        /,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    def create(
+        self,
+        id: str,
+        wf: PositionalStep[*Ts, Any],
+        /,
+        *args: *Ts,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    def create(
+        self,
+        id: str,
+        wf: Positional[*Ts, Any],
+        /,
+        *args: *Ts,
+        **options: Unpack[NewScheduleOptions],
+    ) -> ScheduleDescription: ...
+    @overload
+    def create(
+        self,
+        id: str,
+        wf: BoundWorkflow[..., Any] | Graph | str,
         /,
         *args: Any,
-        cron: str | None = None,
-        every: Duration | None = None,
-        calendar: CalendarLike | None = None,
-        at: datetime | None = None,
-        timezone: str = "UTC",
-        jitter: Duration | None = None,
-        start_at: datetime | None = None,
-        end_at: datetime | None = None,
-        overlap: str = "skip",
-        catchup: Duration = "1h",
-        paused: bool = False,
-        note: str = "",
-        tags: Mapping[str, str | int | bool] | None = None,
-        **kwargs: Any,
-    ) -> ScheduleDescription:
+        **options_and_arguments: Any,
+    ) -> ScheduleDescription: ...
+    def create(self, id: str, wf: Any, /, *args: Any, **given: Any) -> ScheduleDescription:  # type: ignore[misc]  # noqa: A002
         """Have a workflow started by itself; one of ``cron``, ``every``, ``calendar`` and ``at`` is given.
 
         Parameters:
           id: the schedule's; a run's idempotency key is ``"<id>@<time>"``.
           wf: a workflow, a step, or a workflow's name; ``wf.options(version=…, context=…)`` for these.
-          args, kwargs: its arguments, the same for each run. One that bears an option's name goes through position.
-          cron: five fields as in ``crontab(5)``, or ``@daily`` and the like, in the time zone.
-          every: a duration, elapsed; from ``start_at``, else from now.
-          calendar: `Calendar` or a dict of its fields: every so many days, weeks, months, years at a time of day.
-          at: one moment.
-          jitter: each firing is as much later, at most; how much follows from schedule and time.
-          overlap: what becomes of a firing while a run of an earlier one is open: ``skip``, ``buffer_one``,
-            ``buffer_all``, ``cancel_other``, ``terminate_other`` or ``allow_all``.
-          catchup: how late a firing may be made up for, after an outage; later ones are missed, and counted.
+          args: its arguments, the same for each run.
+          given: the options of `NewScheduleOptions`, and keyword arguments of the workflow. A name that is both is the
+            option: such an argument goes through position. Keyword arguments are typed for none, and taken with
+            ``wf.options()`` or a name.
 
         Raises:
           InvalidSchedule: it cannot be meant, or would never fire. Nothing was written.
@@ -103,33 +165,9 @@ class Schedules:
           AlreadyScheduled: there is a schedule of this id.
         """
         _check_id(id)
-        call = self._call(wf, args, kwargs, tags)
-        now = self._now()
-        spec = spec_of(
-            cron=cron,
-            every=every,
-            calendar=calendar,
-            at=at,
-            timezone=timezone,
-            jitter=jitter,
-            start_at=start_at,
-            end_at=end_at,
-            anchor=now,
-        )
-        _check_not_over(spec.at or spec.end_at, now)
-        row = schedule_rows.new_row(
-            id,
-            self._rows().partition_of(id),
-            spec,
-            now,
-            workflow=call.workflow,
-            body=call.body,
-            overlap=overlap_of(overlap),
-            catchup=catchup_of(catchup),
-            declared="client",
-            paused=paused,
-            note=note,
-        )
+        options = {name: given.pop(name) for name in [*given] if name in NewScheduleOptions.__annotations__}
+        call = self._call(wf, args, given, options.get("tags"))
+        row = self._new_row(id, call, options, self._now())
 
         def write(found: Found | None) -> Fired:
             if found is not None:
@@ -199,7 +237,7 @@ class Schedules:
         id: str,  # noqa: A002 - the contract's
         start: datetime,
         end: datetime,
-        overlap: str = "buffer_all",
+        overlap: OverlapName = "buffer_all",
     ) -> builtins.list[datetime]:
         """Make up for times that are over: those from one moment to another that have no run.
 
@@ -276,6 +314,26 @@ class Schedules:
         return [time.astimezone(_zone_of(row)) for time in found]
 
     # Parts.
+
+    def _new_row(
+        self, schedule_id: str, call: ScheduledCall, options: Mapping[str, Any], now: datetime
+    ) -> ScheduleRecord:
+        times: dict[str, Any] = {name: options[name] for name in (*_TIMES, *_BESIDE) if name in options}
+        spec = spec_of(**times, anchor=now)
+        _check_not_over(spec.at or spec.end_at, now)
+        return schedule_rows.new_row(
+            schedule_id,
+            self._rows().partition_of(schedule_id),
+            spec,
+            now,
+            workflow=call.workflow,
+            body=call.body,
+            overlap=overlap_of(options.get("overlap", "skip")),
+            catchup=catchup_of(options.get("catchup", "1h")),
+            declared="client",
+            paused=bool(options.get("paused")),
+            note=options.get("note", ""),
+        )
 
     def _new_call(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from dramaturg_protocol.durations import Duration
 from dramaturg_protocol.errors import InvalidSchedule
 from dramaturg_protocol.schedule_checks import duration_of, overlap_of, spec_of
-from dramaturg_protocol.schedule_specs import CalendarLike, Spec
+from dramaturg_protocol.schedule_specs import CalendarLike, OverlapName, Spec
 
 #: A firing is always a little late: a shorter window would miss what a busy moment holds up.
 SHORTEST_CATCHUP = timedelta(seconds=10)
@@ -49,7 +49,7 @@ class Schedule:
     jitter: Duration | None = None
     start_at: datetime | None = None
     end_at: datetime | None = None
-    overlap: str = "skip"
+    overlap: OverlapName = "skip"
     catchup: Duration = "1h"
     paused: bool = False
     note: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from dramaturg_protocol.durations import format_duration
 from dramaturg_protocol.errors import InvalidSchedule
@@ -27,6 +27,10 @@ class Overlap(StrEnum):
     """That run is terminated, and it begins at once."""
     ALLOW_ALL = "allow_all"
     """It begins all the same."""
+
+
+#: A policy as people write it.
+OverlapName: TypeAlias = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
 
 
 @dataclass(frozen=True, slots=True)

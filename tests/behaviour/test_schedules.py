@@ -247,7 +247,7 @@ def test_trigger_begins_a_run_now(env: WorkflowEnv, slow: Any) -> None:
 
 
 @pytest.mark.parametrize("overlap", ["buffer_all", "allow_all"])
-def test_backfill_makes_up_for_what_has_no_run(env: WorkflowEnv, slow: Any, overlap: str) -> None:
+def test_backfill_makes_up_for_what_has_no_run(env: WorkflowEnv, slow: Any, overlap: Any) -> None:
     schedules = env.client.schedules
     schedules.create("b", slow, 0.5, cron="0 * * * *", timezone="Europe/Berlin", paused=True)
     env.advance_to(at(5, 0))
