@@ -238,10 +238,15 @@ def _signals(speaker: Speaker, handle: Handle[Any], arguments: tuple[Any, ...]) 
         speaker.signal(handle, place)
 
 
+def _nothing(_: Speaker, __: Handle[Any], ___: tuple[Any, ...]) -> None:
+    """It talks to another run itself."""
+
+
 #: What is said to runs of a workflow, by its name: speaker, run, and the arguments that it was started with.
 CONVERSATIONS: Mapping[str, Callable[[Speaker, Handle[Any], tuple[Any, ...]], None]] = {
     talking.counted.name: _updates,
     talking.approved.name: _approvals,
     talking.hooked.name: _hook,
     talking.rounds.name: _signals,
+    talking.leading.name: _nothing,
 }

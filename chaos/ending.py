@@ -48,6 +48,7 @@ def end(
         ),
         books.Finding("at any time every open run has a next cause", list(watch.without_cause)),
         books.Finding("no coordinator and no worker ended by itself", _own_ends(world)),
+        books.Finding("no coordinator and no worker met a bug of its own", _own_bugs(world)),
         books.Finding("clients saw no error but that services are away", surprises),
         books.Finding("every fault was undone", strikes.problems),
     ]
@@ -74,6 +75,12 @@ def _stop_fleet(world: World) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _own_bugs(world: World) -> list[str]:
+    """What coordinators and workers ask to be reported."""
+    logs = [(path.name, path.read_text(errors="replace")) for path in sorted(world.folder.glob("*-[0-9]*.log"))]
+    return [f"{name}: {line}" for name, said in logs for line in said.splitlines() if "please report" in line]
 
 
 def _own_ends(world: World) -> list[str]:

@@ -5,11 +5,23 @@ What is said bears a name of its own, so that the books find it again in a histo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from chaos.shapes import Shape, add
-from dramaturg import approval, continue_as_new, hook, on_query, on_update, wait_signal, wait_until, workflow
+from dramaturg import (
+    approval,
+    continue_as_new,
+    hook,
+    on_query,
+    on_update,
+    start_child,
+    wait_signal,
+    wait_until,
+    workflow,
+)
 
 #: So many signals one run of a chain takes before it goes on as the next.
 TAKEN_BY_ONE = 3
@@ -72,6 +84,16 @@ async def rounds(total: int, left: int, heard: Sequence[str]) -> int:
     return total
 
 
+@workflow(name="chaos-leading")
+async def leading(number: int, signals: int) -> int:
+    """Feeds a chain of runs that is its child, wherever that stands meanwhile."""
+    chain = start_child(rounds, number, signals, [])
+    for place in range(signals):
+        await chain.signal("add", [f"signal {place}", value_of(place)])
+        await add(place)
+    return await chain.result()
+
+
 @workflow(name="chaos-gathered")
 async def gathered(number: int, signals: int) -> int:
     """Gathers what starts bring that carry a signal: the first one begins it."""
@@ -95,16 +117,17 @@ def _number(chance: Random) -> int:
     return chance.randrange(1_000_000)
 
 
+def _of_rounds(arguments: tuple[Any, ...]) -> int:
+    number, signals, *_ = arguments
+    # Each run of the chain adds one.
+    return int(number + _sum_of(signals) + math.ceil(signals / TAKEN_BY_ONE))
+
+
 TALKS: tuple[Shape, ...] = (
     Shape(counted, 3, lambda r: (_number(r), r.randint(1, 5)), lambda a: a[0] + _sum_of(a[1]) + 1, then="talk"),
     Shape(approved, 3, lambda r: (_number(r), r.randint(1, 3)), lambda a: a[0] + a[1], then="talk"),
     Shape(hooked, 3, lambda r: (_number(r), value_of(0)), lambda a: a[0] + a[1] + 1, then="talk"),
-    Shape(
-        rounds,
-        3,
-        lambda r: (_number(r), r.randint(1, 10), []),
-        lambda a: a[0] + _sum_of(a[1]) - (-a[1] // TAKEN_BY_ONE),
-        then="talk",
-    ),
+    Shape(rounds, 3, lambda r: (_number(r), r.randint(1, 10), []), _of_rounds, then="talk"),
+    Shape(leading, 2, lambda r: (_number(r), r.randint(1, 10)), _of_rounds, then="talk"),
     Shape(gathered, 3, lambda r: (_number(r), r.randint(1, 5)), lambda a: a[0] + _sum_of(a[1]) + 1, then="gather"),
 )
