@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from dramaturg_coordinator.clocks import no_earlier
 from dramaturg_coordinator.core import decide, history_limits, tries
 from dramaturg_coordinator.core.commands import Command
 from dramaturg_coordinator.core.dead_letters import closed_by, letters_of
@@ -111,6 +112,7 @@ class Advance:
         """Apply one message; `Parked` is raised where it needs code that is elsewhere."""
         match message:
             case Request():
+                self._now = no_earlier(self._now, message.sent_at)
                 self._reception.take(message, self._now)
             case StepReport():
                 self._take_report(message)

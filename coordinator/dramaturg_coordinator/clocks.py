@@ -6,8 +6,17 @@ import threading
 import time
 from datetime import datetime, timedelta
 
-#: So much two clocks drift apart between two samples; a database further behind was set back.
+#: So much two clocks differ: that of a coordinator from the database's between two samples, or those of two coordinators.
+#: What differs more was set back.
 DRIFT = timedelta(seconds=1)
+
+
+def no_earlier(now: datetime, sent_at: datetime | None) -> datetime:
+    """When what a message brings happens: not before it was sent, where the clock of whoever sent it is a little ahead.
+
+    So a run that a schedule starts at midnight does not begin on the day before, nor a child before its parent.
+    """
+    return sent_at if sent_at is not None and now < sent_at <= now + DRIFT else now
 
 
 class DatabaseClock:

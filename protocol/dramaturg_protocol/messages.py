@@ -318,6 +318,7 @@ class Request:
       message_id: counts once.
       reply: whether the sender waits for an answer.
       arrival: the row's number; 0 before it is stored.
+      sent_at: when it was stored, by the database's clock or the sender's sample of it; ``None`` before that.
     """
 
     message_id: str
@@ -327,6 +328,7 @@ class Request:
     body: str
     reply: bool = False
     arrival: int = 0
+    sent_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ def request_of(row: StoredRow) -> Request:
         body=row.body,
         reply=bool(row.reply),
         arrival=row.arrival,
+        sent_at=row.sent_at,
     )
 
 

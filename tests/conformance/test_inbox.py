@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -28,6 +29,17 @@ def test_a_request_comes_back_as_it_was_sent(database: OpenDatabase) -> None:
     (there,) = database.inbox.take(database.partitions, 9)
     assert replace(there, arrival=0) == request
     assert there.arrival > 0
+
+
+def test_a_request_says_when_it_was_stored(database: OpenDatabase) -> None:
+    if not isinstance(database, Database):
+        pytest.skip("in memory all have one clock")
+    database.inbox.put([a_request("message")])
+
+    (there,) = database.inbox.take(database.partitions, 9)
+
+    assert there.sent_at is not None
+    assert there.sent_at.utcoffset() == timedelta(0)
 
 
 def test_requests_come_in_order_of_arrival_and_no_more_than_asked_for(database: OpenDatabase) -> None:

@@ -15,6 +15,7 @@ import pytest
 from dramaturg import RetryPolicy, Workflow, sleep, step, workflow
 from dramaturg_coordinator.turn import BATCH
 from dramaturg_protocol.messages import (
+    ControlBody,
     ReportKind,
     Request,
     RequestKind,
@@ -25,6 +26,7 @@ from dramaturg_protocol.messages import (
 )
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import Unreadable
+from dramaturg_protocol.run_events import RunCancelRequested
 from tests.unit.coordinator.bench import Bench
 
 ONE_STEP = ["run.started", "step.scheduled", "step.completed", "run.completed"]
@@ -578,3 +580,24 @@ def test_what_is_recorded_of_a_loaded_run_before_its_code_is_needed_does_not_los
 
     assert not bench.letters()
     assert bench.record(run_id).result == "7"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "counts"),
+    [(0.25, 0.25), (-0.25, 0.0), (3600.0, 0.0)],
+    ids=["a little ahead", "behind", "a clock that was set back since"],
+)
+def test_what_a_message_brings_is_not_earlier_than_the_message(bench: Bench, ahead: float, counts: float) -> None:
+    run_id = bench.start(one_step(), "a")
+    bench.turns()
+    now = bench.clock.now()
+    body = encode_message(ControlBody("somebody"))
+    sent_at = now + timedelta(seconds=ahead)
+    bench.database.inbox.put([Request("m", RequestKind.CANCEL, run_id, 1, body, sent_at=sent_at)])
+
+    bench.turns()
+
+    stored = bench.database.store.load([run_id])[run_id]
+    assert not isinstance(stored, Unreadable)
+    (asked,) = (event for event in stored.history if isinstance(event.body, RunCancelRequested))
+    assert asked.time == now + timedelta(seconds=counts)
