@@ -124,6 +124,7 @@ class Advance:
                 self._begin_again(message.item)
             case Mend():
                 self._rows.mend()
+                self.apply(self._limits.ask_again())
                 self._family.ask_again()
             case Admitted():
                 self._send_now(message)

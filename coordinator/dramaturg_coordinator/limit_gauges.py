@@ -27,6 +27,6 @@ def gauge_of_leaks(troubles: Troubles) -> Metric:
     """What should be zero."""
     return GaugeMetricFamily(
         "dramaturg_leaked_slots",
-        "Places of limits whose execution was over, as the audit found and took them back since the start.",
+        "Places of limits that were lost, as the audit found and mended them since the start.",
         value=troubles.leaked_slots,
     )

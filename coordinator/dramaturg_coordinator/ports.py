@@ -96,6 +96,13 @@ class Store(Protocol):
         """Rows of a partition's limits whose execution is over: there should be none."""
         ...
 
+    def forgotten_waiters(self, partition: int, limit: int) -> Sequence[str]:
+        """Ids of runs with a row that waits for a limit, of which no limit knows that it waits.
+
+        A grant or a request that is on its way may be the reason; one that lasts should not be there.
+        """
+        ...
+
     def forget_spent(self, partitions: Collection[int], before: datetime) -> None:
         """What was spent of a rate, and counted until then, goes."""
         ...

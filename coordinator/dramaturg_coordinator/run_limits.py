@@ -66,6 +66,11 @@ class RunLimits:
             return ()
         return (e.RunAdmitted(seq),) if self._enter_run(limit, limit.on_conflict) else self._skipped(limit)
 
+    def ask_again(self) -> Sequence[e.EventBody]:
+        """What follows where a run that waits for its place asks for it once more."""
+        queued = self._run.state.queued
+        return () if queued is None else self.at_once(queued.seq)
+
     def take_place(self, grant: Granted | Request) -> Sequence[e.EventBody]:
         """What follows where a grant is for the run as a whole."""
         state, limit = self._run.state, self._limit

@@ -162,7 +162,14 @@ class Tenure:
             mend=self.turn.agenda.mend,
             is_ours=lambda run_id: only is None or run_id in only,
         )
-        self._limit_audit = LimitAudit(store, self.clock, self.turn.limits, lambda: self.lease)
+        self._limit_audit = LimitAudit(
+            store,
+            self.clock,
+            self.turn.limits,
+            lambda: self.lease,
+            mend=self.turn.agenda.mend,
+            is_ours=lambda run_id: only is None or run_id in only,
+        )
         self._looked_at = monotonic()
         self._sweep_due = self._looked_at + SWEEP_PERIOD
         self._was_emptied = False

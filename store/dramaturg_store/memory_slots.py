@@ -77,6 +77,23 @@ class SlotReads:
             lasting = table.lasting(partition)
             return [slot for slot in lasting if not is_under_way(slot, tables.work, tables.runs)][:limit]
 
+    def forgotten_waiters(self, partition: int, limit: int) -> Sequence[str]:
+        """Ids of runs with a row that waits for a limit, of which no limit knows that it waits."""
+        tables = self._tables
+        with tables.lock:
+            table: SlotTable = tables.slots
+            tickets = {slot.ticket for slot in table.all() if slot.granted_at is None}
+            waiting = {(each.run_id, each.generation, each.seq, each.attempt) for each in tickets}
+            places = {each.run_id for each in tickets if each.seq == RUN_SEQ}
+            found: set[str] = {
+                item.run_id
+                for item in tables.work_in([partition])
+                if item.kind is WorkKind.LIMITED
+                and (*item.key, item.attempt) not in waiting
+                and not (item.attempt == 0 and item.run_id in places)
+            }
+        return sorted(found)[:limit]
+
     def forget_spent(self, partitions: Collection[int], before: datetime) -> None:
         """What was spent of a rate and counts no more goes."""
         with self._tables.lock:

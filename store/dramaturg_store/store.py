@@ -29,7 +29,7 @@ from dramaturg_store.kept_results import kept_results_of
 from dramaturg_store.rows import letter_values, work_item
 from dramaturg_store.schema import dead_letters, inbox, open_work, runs
 from dramaturg_store.slices import SLICE
-from dramaturg_store.slots import forget_spent, leaked_slots, slots_of
+from dramaturg_store.slots import forget_spent, forgotten_waiters, leaked_slots, slots_of
 from dramaturg_store.transactions import Transactions
 from dramaturg_store.writes import write_turn
 
@@ -144,6 +144,11 @@ class SqlStore:
         """Grants and waiters whose execution is over: there should be none."""
         with self._transactions.reading() as connection:
             return leaked_slots(connection, partition, limit)
+
+    def forgotten_waiters(self, partition: int, limit: int) -> Sequence[str]:
+        """Ids of runs with a row that waits for a limit, of which no limit knows that it waits."""
+        with self._transactions.reading() as connection:
+            return forgotten_waiters(connection, partition, limit)
 
     def forget_spent(self, partitions: Collection[int], before: datetime) -> None:
         """What was spent of a rate and counts no more goes."""

@@ -171,6 +171,10 @@ class GatedStore:
         """As the store."""
         return self._gate.read("leaked_slots", lambda: self._store.leaked_slots(partition, limit))
 
+    def forgotten_waiters(self, partition: int, limit: int) -> Sequence[str]:
+        """As the store."""
+        return self._gate.read("forgotten_waiters", lambda: self._store.forgotten_waiters(partition, limit))
+
     def forget_spent(self, partitions: Collection[int], before: datetime) -> None:
         """As the store."""
         self._gate.read("forget_spent", lambda: self._store.forget_spent(partitions, before), _WRITE)
