@@ -30,7 +30,7 @@ from benchmarks.stacks import STACKS, Running, Size, Stack
 from benchmarks.workloads import WORKLOADS, Bench, Workload
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("payloads", "store", "worker")
+PARTS = ("payloads", "store", "worker", "calls")
 MESSAGES = 5000
 QUICK = 0.2
 WIDTH = 150
@@ -48,7 +48,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="Of each worker, and of bare Dramatiq's.")] = 8,
     quick: Annotated[bool, typer.Option(help="A fifth of the work, once: to see that it runs.")] = False,
     output: Annotated[Path | None, typer.Option(help="The JSON file; the plot goes beside it.")] = None,
-    parts: Annotated[bool, typer.Option(help="Measure parts alone instead: payloads, store, worker.")] = False,
+    parts: Annotated[bool, typer.Option(help="Measure parts alone instead: payloads, store, worker, calls.")] = False,
 ) -> None:
     """Measure, print tables, and keep the figures as JSON and as a plot under benchmarks/results/."""
     if parts:
