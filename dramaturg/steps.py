@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import dramatiq
@@ -14,7 +15,7 @@ from dramaturg.calls import DurableCall
 from dramaturg_protocol.ambient import StepRequest, WorkflowScope, current_scope
 from dramaturg_protocol.definitions import StepDefinition, WorkflowDefinition, registry
 from dramaturg_protocol.events import Compensation
-from dramaturg_protocol.limits import check_keys, keys_of
+from dramaturg_protocol.limits import check_keys, has_keys, keys_of
 from dramaturg_protocol.options import (
     CallOptions,
     StepOptions,
@@ -100,25 +101,32 @@ class StepFunction(Generic[P, R]):
 
     def request(self, scope: WorkflowScope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepRequest:
         """A call of the step, as it is asked for in a workflow."""
-        payload = self.definition.schema.encode_call(args, kwargs, limit=scope.max_payload)
+        definition = self.definition
+        payload = definition.schema.encode_call(args, kwargs, limit=scope.max_payload)
         own = self.as_compensation
         compensate = None if self.undo is None else self.undo.as_compensation
-        # What the arguments are has been checked by now.
-        limits = keys_of(self.all_options, self.definition.fn, args, kwargs, what=f"step {self.name!r}")
-        return StepRequest(self.name, own.queue, payload, own.options, self._decode, compensate, limits)
+        limits: dict[str, str] = {}
+        if self._has_keys:
+            # What the arguments are has been checked by now.
+            limits = keys_of(self.all_options, definition.fn, args, kwargs, what=f"step {self.name!r}")
+        return StepRequest(definition.name, own.queue, payload, own.options, self._decode, compensate, limits)
 
-    @property
+    @cached_property
+    def _has_keys(self) -> bool:
+        return has_keys(self.all_options)
+
+    @cached_property
     def undo(self) -> StepFunction[..., Any] | None:
         """The step that undoes this one, if there is one."""
         undo: StepFunction[..., Any] | None = self._options.get("compensate", self.definition.options.get("compensate"))
         return undo
 
-    @property
+    @cached_property
     def all_options(self) -> dict[str, Any]:
         """The options of the decorator, and those that were set here over them."""
         return {**self.definition.options, **self._options}
 
-    @property
+    @cached_property
     def as_compensation(self) -> Compensation:
         """The step as one that undoes another: by name, with the options that were set here."""
         # What undoes a step has a place of its own in the history.

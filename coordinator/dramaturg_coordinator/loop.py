@@ -16,14 +16,13 @@ import asyncio
 import contextvars
 import ctypes
 import inspect
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator
-from contextlib import contextmanager
 from hashlib import blake2b
 from types import FrameType
 from typing import Any, TypeVar, TypeVarTuple
 
+from dramaturg_coordinator.running_loop import Running
 from dramaturg_protocol.errors import NonDeterminismError
 
 T = TypeVar("T")
@@ -180,7 +179,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def run_ready(self) -> None:
         """Run until every task waits; stop early where `is_interrupted` is set meanwhile."""
         ready = self._ready
-        with self._entered():
+        if not ready:
+            return
+        with Running(self, self._finish_generator):
             while ready and not self.is_interrupted:
                 handle = ready.popleft()
                 if handle._cancelled:
@@ -197,7 +198,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function as if it were called here."""
-        with self._entered():
+        with Running(self, self._finish_generator):
             return function()
 
     def fire_timer(self, seq: int) -> None:
@@ -219,7 +220,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self._timers.clear()
         stubborn: list[asyncio.Task[Any]] = []
-        with self._entered():
+        with Running(self, self._finish_generator):
             # Clean-up code may create tasks; they are ended as well.
             while self._tasks:
                 tasks, self._tasks = self._tasks, {}
@@ -227,17 +228,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         for task in stubborn:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
         return len(stubborn)
-
-    @contextmanager
-    def _entered(self) -> Generator[None, None, None]:
-        before, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
-        asyncio._set_running_loop(self)
-        sys.set_asyncgen_hooks(None, self._finish_generator)
-        try:
-            yield
-        finally:
-            sys.set_asyncgen_hooks(*hooks)
-            asyncio._set_running_loop(before)
 
     def _finish_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         # An async generator that is left early cleans up in a task, as under any loop of asyncio's. One that is found

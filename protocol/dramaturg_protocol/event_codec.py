@@ -7,9 +7,10 @@ stay readable.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeAlias, cast, get_args, get_type_hints
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeAlias, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
@@ -65,9 +66,7 @@ def _may_hold_payload(annotation: Any) -> bool:
     return annotation is Payload or any(_may_hold_payload(part) for part in get_args(annotation))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Field:
-    name: str
+class _Field(NamedTuple):
     prefix: str
     encode: _Encoder
     encode_sealed: _Encoder
@@ -75,18 +74,36 @@ class _Field:
     is_payload: bool
 
 
-def _fields_of(body: type[EventBody]) -> tuple[_Field, ...]:
+class _Form(NamedTuple):
+    """How the events of one type are written.
+
+    Attributes:
+      values: gives the values of all fields of an event, in their order.
+    """
+
+    values: Callable[[EventBody], tuple[Any, ...]]
+    fields: tuple[_Field, ...]
+
+
+def _form_of(body: type[EventBody]) -> _Form:
     hints = get_type_hints(body, include_extras=True)
     rows: list[_Field] = []
     for spec in dataclasses.fields(body):
         default = spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
         hint = hints[spec.name]
         encoders = (_encoder_of(hint), _sealing_encoder_of(spec.name, hint))
-        rows.append(_Field(spec.name, f'"{spec.name}":', *encoders, default, hint in (Payload, Payload | None)))
-    return tuple(rows)
+        rows.append(_Field(f'"{spec.name}":', *encoders, default, hint in (Payload, Payload | None)))
+    return _Form(_values_of([spec.name for spec in dataclasses.fields(body)]), tuple(rows))
 
 
-_FIELDS: Mapping[type[EventBody], tuple[_Field, ...]] = {body: _fields_of(body) for body in TYPES.values()}
+def _values_of(names: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    # Of one name `attrgetter` gives the bare value, and of none it is none.
+    return lambda body: tuple(getattr(body, name) for name in names)
+
+
+_FORMS: Mapping[type[EventBody], _Form] = {body: _form_of(body) for body in TYPES.values()}
 _ADAPTERS: dict[str, tuple[TypeAdapter[EventBody], tuple[str, ...]]] = {}
 
 
@@ -98,13 +115,14 @@ def encode_body(body: EventBody, keep: Keep | None = None) -> str:
     """
     is_on = is_sealing()
     parts: list[str] = []
-    for field in _FIELDS[type(body)]:
-        value = getattr(body, field.name)
-        if value == field.default:
+    form = _FORMS[type(body)]
+    for value, field in zip(form.values(body), form.fields, strict=True):
+        prefix, encode, encode_sealed, default, is_payload = field
+        if value == default:
             continue
-        if keep is not None and field.is_payload and value is not None:
+        if is_payload and keep is not None and value is not None:
             value = set_apart(value, keep)
-        parts.append(field.prefix + (field.encode_sealed(value) if is_on else field.encode(value)))
+        parts.append(prefix + (encode_sealed(value) if is_on else encode(value)))
     return "{" + ",".join(parts) + "}"
 
 

@@ -155,6 +155,12 @@ def limit_id_of(kind: LimitKind, name: str, key: str) -> str:
     return f"{LIMIT_PREFIX}{digest}"
 
 
+def has_keys(options: Mapping[str, Any]) -> bool:
+    """Whether a limit among the options counts for each value of a key alone."""
+    found = [options.get(kind) for kind in LimitKind]
+    return any(isinstance(option, Limit) and option.key is not None for option in found)
+
+
 def keys_of(
     options: Mapping[str, Any],
     fn: Callable[..., Any] | None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import urlsafe_b64encode
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -25,8 +26,12 @@ class StepPlace(NamedTuple):
 def seal_of(secret: str, place: StepPlace) -> str:
     """What only somebody with the secret can tell of a step."""
     text = f"step\0{place.run_id}\0{place.generation}\0{place.seq}"
-    key = blake2b(secret.encode(), digest_size=32).digest()
-    return urlsafe_b64encode(blake2b(text.encode(), key=key, digest_size=18).digest()).decode()
+    return urlsafe_b64encode(blake2b(text.encode(), key=_key_of(secret), digest_size=18).digest()).decode()
+
+
+@lru_cache(maxsize=16)
+def _key_of(secret: str) -> bytes:
+    return blake2b(secret.encode(), digest_size=32).digest()
 
 
 def token_of(place: StepPlace, seal: str) -> str:
