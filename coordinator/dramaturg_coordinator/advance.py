@@ -7,16 +7,17 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
 
 from dramaturg_coordinator.clocks import no_earlier
 from dramaturg_coordinator.core import decide, history_limits, tries
 from dramaturg_coordinator.core.commands import Command
-from dramaturg_coordinator.core.dead_letters import closed_by, letters_of
+from dramaturg_coordinator.core.dead_letters import ABOUT_LETTERS, closed_by, letters_of
 from dramaturg_coordinator.core.evolve import evolve, fold, is_void
 from dramaturg_coordinator.core.forks import fork_of
 from dramaturg_coordinator.core.refusal import Refusal
 from dramaturg_coordinator.core.revoking import endangered_by, revoked_by_life, revoked_of
-from dramaturg_coordinator.core.states import RunPhase
+from dramaturg_coordinator.core.states import CLOSED, CLOSING, RunPhase
 from dramaturg_coordinator.family import ClaimId, Family
 from dramaturg_coordinator.limits import Granted, Limits
 from dramaturg_coordinator.listeners import starts_for
@@ -42,6 +43,9 @@ from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import RunWrites, WorkItem, WorkKind
 
 logger = logging.getLogger("dramaturg.coordinator")
+
+
+_CLOSING = e.kinds_of(*CLOSING)
 
 
 class Advance:
@@ -91,9 +95,9 @@ class Advance:
         self._to_check: deque[int] = deque()
         self._reported: StepReport | None = None
         self._family = Family(run, rules, self.writes, claim_id)
-        self._reuse = Reuse(run, rules, self.writes, read_kept, namespace, now)
         self._code = RunCode(run, builder, parking, read_history, self.writes.events)
-        self._reception = Reception(run, rules, self._code, builder, self._family, self.writes, self)
+        self._builder = builder
+        self._read_kept = read_kept
         self.publishes = self._rows.publishes
         self.begins = self._rows.begins
         self.is_finished = self.is_parked = False
@@ -101,7 +105,17 @@ class Advance:
     @property
     def later(self) -> Sequence[int]:
         """Arrivals of requests that stay in the inbox until more has happened to the run."""
-        return self._reception.later
+        return self._reception.later if "_reception" in self.__dict__ else ()
+
+    # Made where they are needed: most turns of a run are about nothing but a step's outcome.
+
+    @cached_property
+    def _reception(self) -> Reception:
+        return Reception(self._run, self._rules, self._code, self._builder, self._family, self.writes, self)
+
+    @cached_property
+    def _reuse(self) -> Reuse:
+        return Reuse(self._run, self._rules, self.writes, self._read_kept, self._namespace, self._now)
 
     def take_all(self, messages: Iterable[Message]) -> None:
         """Apply messages, in order."""
@@ -160,8 +174,9 @@ class Advance:
             self._run.waits = self._run.execution.scope.dialogue.waits()
         if self.writes.events or (self._limits.has_moved and not state.is_closed):
             self._note_letters()
-            new = self.writes.events[self.writes.copied :]
-            self.writes.sends += starts_for(state, new, self._rules.registry, self._rules.partition_of)
+            if self._rules.registry.listeners:
+                new = self.writes.events[self.writes.copied :]
+                self.writes.sends += starts_for(state, new, self._rules.registry, self._rules.partition_of)
             # What was read when the run was loaded ends before these: whoever needs the code next reads it again.
             self._run.history = None
             self.writes.is_new = self._was_new
@@ -170,7 +185,10 @@ class Advance:
 
     def _note_letters(self) -> None:
         """What a person is to look at, and what is dealt with."""
-        state, events = self._run.state, self.writes.events[self.writes.copied :]
+        state, copied = self._run.state, self.writes.copied
+        events = [event for event in self.writes.events[copied:] if type(event.body) in ABOUT_LETTERS]
+        if not events:
+            return
         self.writes.letters_closed.extend(closed_by(events))
         self.writes.dead_letters.extend(letters_of(state, events, self._now))
 
@@ -364,13 +382,22 @@ class Advance:
             if is_void(state, command.body):
                 continue
             self._append(self._tried_again(command.body))
-            self._rows.asked(command.body)
-            self._family.asked(command.body)
-            self._reception.asked(command.body)
-            if isinstance(command.body, e.StepScheduled | e.RunQueued):
-                self._to_check.append(command.body.seq)
+            self._asked(command.body)
         if state.is_closed or state.next_try is not None:
             self._run.drop_code()
+
+    def _asked(self, body: e.EventBody) -> None:
+        """The code asked for this just now: what follows besides the event."""
+        self._rows.asked(body)
+        if isinstance(body, e.StepScheduled):
+            if self._rows.options_of(body.seq).cache is not None:
+                self._to_check.append(body.seq)
+        elif isinstance(body, e.RunQueued):
+            self._to_check.append(body.seq)
+        elif isinstance(body, e.UpdateCompleted):
+            self._reception.asked(body)
+        else:
+            self._family.asked(body)
 
     def _tried_again(self, body: e.EventBody) -> e.EventBody:
         """What is recorded of a run whose code has failed."""
@@ -383,13 +410,18 @@ class Advance:
         state = self._run.state
         event = e.HistoryEvent(state.number + 1, self._time_of_next(), body)
         self._rows.touch(body)
-        self._reuse.note(body)
+        if isinstance(body, e.StepCompleted) and self._rows.keeps_result_of(body.seq):
+            self._reuse.note(body)
         endangered = endangered_by(state, body, self._reported, self._now)
-        children, updates = dict(state.children), state.updates
+        children, updates = state.children, state.updates
+        if type(body) in _CLOSING:
+            # The state forgets them as it closes.
+            children = dict(children)
         told = evolve(state, event)
         self.writes.events.append(event)
-        self.writes.revoked += revoked_of(state, endangered)
-        if state.is_closed:
+        if endangered:
+            self.writes.revoked += revoked_of(state, endangered)
+        if state.phase in CLOSED:
             self._family.closed(children)
             self._reception.closed(updates)
         if isinstance(body, e.RunPaused | e.RunResumed):

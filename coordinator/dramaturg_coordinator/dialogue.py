@@ -61,6 +61,8 @@ class Dialogue(dialogue.Dialogue):
 
     def waits(self) -> str | None:
         """What the code waits for, encoded for the run's row."""
+        if not (self._signals.is_waited_for or self._conditions or self.questions.is_updatable):
+            return None
         return encode_waits([*self._signals.waits(), *self._conditions.waits(), *self.questions.waits()])
 
     # What workflow code calls.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
@@ -166,15 +167,17 @@ class Family:
             self._sends.append(farewell)
 
 
-_MARKS = ('"parent":{', '"continued_from":"')
+#: Text that is in the start of a child, and in that of the next run of a chain; values are quoted once more there.
+_OF_CHILD, _OF_NEXT = '"parent":{', re.compile('"continued_from":"[^"]')
 
 
 def _start_in(request: Request) -> StartBody | None:
     """The start of a child, or of the next run of a chain; ``None`` for any other request."""
     # Most starts are of neither, and are not read twice.
-    if request.kind is not RequestKind.START or not any(mark in request.body for mark in _MARKS):
+    text = request.body
+    if request.kind is not RequestKind.START or not (_OF_CHILD in text or _OF_NEXT.search(text)):
         return None
-    return decode_start(request.body)
+    return decode_start(text)
 
 
 def is_started_by(run_ids: set[str], message: object) -> bool:

@@ -22,6 +22,12 @@ from dramaturg_protocol.signs import Sign
 
 #: These say when the time of the run is over, or that it does not count any more.
 _TIMED = (e.RunStarted, e.RunUnblocked, e.RunCancelRequested)
+#: After these no attempt is open.
+_ENDS_ALL = e.kinds_of(*CLOSING, e.RunRetrying)
+#: These are about a position that has, or may have, a row.
+_ABOUT_ROW = frozenset(body for body in e.TYPES.values() if "seq" in body.__dataclass_fields__) - e.kinds_of(
+    e.MarkerRecorded, e.CancelSent, e.SignalSent
+)
 
 
 class OpenRows:
@@ -58,8 +64,14 @@ class OpenRows:
             options = self._options[seq] = self._rules.options_of(self._run.state.steps[seq])
         return options
 
+    def keeps_result_of(self, seq: int) -> bool:
+        """Whether what an open step gives is kept for later calls."""
+        return seq in self._run.state.steps and self.options_of(seq).cache is not None
+
     def sign_of(self, seq: int) -> Sign | None:
         """The latest that an open step said of itself."""
+        if not self._run.signs:
+            return None
         step = self._run.state.steps.get(seq)
         return None if step is None else self._run.signs.get((step.generation, seq))
 
@@ -67,6 +79,8 @@ class OpenRows:
 
     def hear(self, step: OpenStep, report: StepReport, now: datetime) -> None:
         """Keep what a step says of itself."""
+        if not report.beat and report.heartbeat is None and report.progress is None:
+            return
         before = self.sign_of(step.seq)
         sign = decide.sign_after(step, report, before, now)
         if sign is not None and sign is not before:
@@ -77,19 +91,21 @@ class OpenRows:
         """This is about to happen to the run."""
         if isinstance(body, _TIMED):
             self._touch_deadline(body)
-        if isinstance(body, e.RunRetrying):
-            self.touch_all()
-            self._touched.add(NEXT_TRY_KEY)
-            self._new.add(NEXT_TRY_KEY)
-        if isinstance(body, (*CLOSING, e.RunRetrying)):
+        kind = type(body)
+        if kind in _ENDS_ALL:
+            if kind is e.RunRetrying:
+                self.touch_all()
+                self._touched.add(NEXT_TRY_KEY)
+                self._new.add(NEXT_TRY_KEY)
             self.note_limits()
-        seq = getattr(body, "seq", None)
-        if seq is None or isinstance(body, e.MarkerRecorded | e.CancelSent | e.SignalSent):
+        if kind not in _ABOUT_ROW:
             return
+        seq: int = getattr(body, "seq", 0)
         state = self._run.state
-        known = state.steps.get(seq) or state.timers.get(seq) or state.children.get(seq) or state.asked.get(seq)
-        if seq in state.steps:
-            self._limits.note(state.steps[seq], self.options_of(seq))
+        step = state.steps.get(seq)
+        if step is not None:
+            self._limits.note(step, self.options_of(seq))
+        known = step or state.timers.get(seq) or state.children.get(seq) or state.asked.get(seq)
         self._touched.add((known.generation if known is not None else state.generation, seq))
         # The attempt that was due has gone on since.
         self._due_again.discard(seq)

@@ -100,6 +100,11 @@ class Questions:
                 raise TypeError("a query is a plain function that looks at variables: what it gave is to be awaited")
             return self._encoded(value, f"the answer to query {name!r}")
 
+    @property
+    def is_updatable(self) -> bool:
+        """Whether a function is bound for any update."""
+        return bool(self._updates)
+
     def has_update(self, name: str) -> bool:
         """Whether a function is bound for it."""
         return name in self._updates

@@ -89,7 +89,8 @@ def fork_in(request: Request) -> StartBody | None:
     Raises:
       MalformedMessage: its body cannot be read.
     """
-    if request.kind is not RequestKind.START:
+    # Most starts are no fork, and are not read twice.
+    if request.kind is not RequestKind.START or '"fork":{' not in request.body:
         return None
     body = decode_start(request.body)
     return body if body.fork is not None and body.fork.step else None

@@ -50,9 +50,9 @@ class Reuse:
             return ()
         return (e.StepCompleted(seq, step.name, step.attempt, kept.result, cached=True),)
 
-    def note(self, body: e.EventBody) -> None:
+    def note(self, body: e.StepCompleted) -> None:
         """Keep a result that is about to be recorded."""
-        if not isinstance(body, e.StepCompleted) or body.cached:
+        if body.cached:
             return
         step = self._run.state.steps.get(body.seq)
         seconds = None if step is None else self._rules.options_of(step).cache

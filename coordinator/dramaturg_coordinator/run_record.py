@@ -46,7 +46,7 @@ def record_of(
         status=status_of(state, limited),
         generation=state.generation,
         last_event=state.number,
-        tags=to_json(started.tags).decode(),
+        tags=to_json(started.tags).decode() if started.tags else "{}",
         started_at=state.started_at,
         updated_at=now,
         closed_at=state.time if state.is_closed else None,

@@ -67,6 +67,11 @@ class Signals:
         self._handed.pop(taken[0], None)
         return taken[1].payload
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     def waits(self) -> Iterator[Wait]:
         """Who waits, by name, in the order in which they asked."""
         return (waiter.as_wait() for waiting in self._waiting.values() for waiter in waiting)

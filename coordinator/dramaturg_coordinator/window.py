@@ -163,29 +163,31 @@ class Window:
                 self._remove(key)
 
     def _is_admitted(self, item: WorkItem) -> bool:
-        lane = self._lane_of(item)
-        if lane is None or item.key in lane.out or item.key in lane.called:
+        key = item.key
+        lane = self._lane_of(item, key)
+        if lane is None or key in lane.out or key in lane.called:
             return True
         if lane.waiting or lane.is_cut or not lane.has_room():
             return False
-        lane.called.add(item.key)
-        self._runs.setdefault(item.run_id, {})[item.key] = lane
+        lane.called.add(key)
+        self._runs.setdefault(item.run_id, {})[key] = lane
         return True
 
     def _place(self, item: WorkItem) -> None:
-        lane = self._lane_of(item)
+        key = item.key
+        lane = self._lane_of(item, key)
         if lane is None:
             return
         if item.kind is WorkKind.STEP:
-            lane.called.discard(item.key)
-            lane.out.add(item.key)
+            lane.called.discard(key)
+            lane.out.add(key)
         elif not lane.takes(priority := _said_in(item)[1]):
             lane.is_cut = True
             return
         else:
-            lane.out.discard(item.key)
+            lane.out.discard(key)
             lane.wait(Admitted(item.run_id, item.partition, item.generation, item.seq, item.attempt), priority)
-        self._runs.setdefault(item.run_id, {})[item.key] = lane
+        self._runs.setdefault(item.run_id, {})[key] = lane
 
     def _remove(self, key: _Key) -> None:
         of_run = self._runs.get(key[0])
@@ -196,15 +198,19 @@ class Window:
         if of_run is not None and not of_run:
             del self._runs[key[0]]
 
-    def _lane_of(self, item: WorkItem) -> _Lane | None:
+    def _lane_of(self, item: WorkItem, key: _Key) -> _Lane | None:
         """The lane of a row; ``None`` for one without a readable message, which is never published."""
-        known = self._runs.get(item.run_id, {}).get(item.key)
+        of_run = self._runs.get(item.run_id)
+        known = None if of_run is None else of_run.get(key)
         if known is not None:
             return known
         queue = _said_in(item)[0]
         if not queue:
             return None
-        return self._lanes.setdefault((item.partition, queue), _Lane())
+        lane = self._lanes.get((item.partition, queue))
+        if lane is None:
+            lane = self._lanes[item.partition, queue] = _Lane()
+        return lane
 
 
 def _said_in(item: WorkItem) -> tuple[str, int]:

@@ -120,9 +120,8 @@ def encode_body(body: EventBody, keep: Keep | None = None) -> str:
         prefix, encode, encode_sealed, default, is_payload = field
         if value == default:
             continue
-        if is_payload and keep is not None and value is not None:
-            value = set_apart(value, keep)
-        parts.append(prefix + (encode_sealed(value) if is_on else encode(value)))
+        kept = set_apart(value, keep) if is_payload and keep is not None and value is not None else value
+        parts.append(prefix + (encode_sealed(kept) if is_on else encode(kept)))
     return "{" + ",".join(parts) + "}"
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeAlias
 
 from dramaturg_protocol.asking_events import (
@@ -329,11 +330,23 @@ class HistoryEvent:
     body: EventBody
 
 
+def kinds_of(*bodies: type[object]) -> frozenset[type[EventBody]]:
+    """The types of events that are instances of these: themselves, and those that are a kind of one.
+
+    To ask whether an event is one of many costs one look, where `isinstance` tries each.
+    """
+    return frozenset(kind for kind in TYPES.values() if issubclass(kind, bodies))
+
+
 def type_of(body: EventBody) -> str:
     """The name under which an event is stored and shown, like ``step.completed``."""
     return _NAMES[type(body)]
 
 
+@lru_cache(maxsize=512)
 def moment_text(moment: datetime) -> str:
-    """An aware moment as it stands in JSON: ISO 8601, UTC, microseconds."""
+    """An aware moment as it stands in JSON: ISO 8601, UTC, microseconds.
+
+    What one turn writes has few moments, and has them often.
+    """
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

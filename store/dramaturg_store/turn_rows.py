@@ -58,8 +58,8 @@ class TurnRows:
 
     Attributes:
       epochs: what the lease says of the partitions that the turn writes to.
-      new_runs, changed_runs: rows of `runs`; the changed ones whole.
-      changes: of the changed runs: `CHANGING`, then the run id.
+      new_runs: rows of `runs`.
+      changed: the runs whose rows change.
       settled: keys of open work.
       closed: ids of runs whose open work goes.
       arrivals: of the inbox.
@@ -68,8 +68,7 @@ class TurnRows:
 
     epochs: Mapping[int, int]
     new_runs: list[Row] = field(default_factory=list[Row])
-    changed_runs: list[Row] = field(default_factory=list[Row])
-    changes: list[Row] = field(default_factory=list[Row])
+    changed: list[RunRecord] = field(default_factory=list[RunRecord])
     events: list[Row] = field(default_factory=list[Row])
     settled: list[Row] = field(default_factory=list[Row])
     closed: list[str] = field(default_factory=list[str])
@@ -82,6 +81,14 @@ class TurnRows:
     slots: list[Row] = field(default_factory=list[Row])
     kept: list[Row] = field(default_factory=list[Row])
     values: KeptValues = field(default_factory=lambda: KeptValues(""))
+
+    def changes(self) -> list[Row]:
+        """Of the runs that change: `CHANGING`, then the run id."""
+        return [_change_row(record) for record in self.changed]
+
+    def changed_runs(self) -> list[Row]:
+        """The whole rows of the runs that change."""
+        return [_run_row(record) for record in self.changed]
 
 
 def rows_of(writes: Sequence[RunWrites], lease: Lease, namespace: str, now: datetime) -> TurnRows:
@@ -139,8 +146,7 @@ def _add_run(rows: TurnRows, write: RunWrites) -> None:
     elif write.is_new:
         rows.new_runs.append(_run_row(record))
     else:
-        rows.changed_runs.append(_run_row(record))
-        rows.changes.append(_change_row(record))
+        rows.changed.append(record)
 
 
 def touched(writes: Sequence[RunWrites], lease: Lease) -> Mapping[int, int]:

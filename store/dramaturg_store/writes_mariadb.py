@@ -106,13 +106,13 @@ def write_on_mariadb(connection: Connection, rows: TurnRows, _now: datetime) -> 
     """
     if rows.epochs:
         check_epochs(rows.epochs, connection.execute(_EPOCHS, {"ids": list(rows.epochs)}))
-    for part in slices(rows.changes):
-        there = connection.scalars(_THERE, {"run_ids": [row[-1] for row in part]}).one()
+    for part in slices(rows.changed):
+        there = connection.scalars(_THERE, {"run_ids": [record.run_id for record in part]}).one()
         check_changed(len(part), there)
     packet = packet_of(connection)
     with driver_errors(connection), closing(connection.connection.cursor()) as cursor:
         _INSERT_RUNS.execute(cursor, rows.new_runs, packet)
-        _CHANGE_RUNS.execute(cursor, rows.changed_runs, packet)
+        _CHANGE_RUNS.execute(cursor, rows.changed_runs(), packet)
         _INSERT_EVENTS.execute(cursor, rows.events, packet)
     _delete(connection, _SETTLE, "keys", rows.settled)
     _delete(connection, _CLOSE, "run_ids", rows.closed)

@@ -118,14 +118,14 @@ def write_on_postgresql(connection: Connection, rows: TurnRows, _now: datetime) 
             _check_epochs(rows, fence)
             raise
         _check_epochs(rows, fence)
-        check_changed(len(rows.changes), changed.rowcount if rows.changes else 0)
+        check_changed(len(rows.changed), changed.rowcount if rows.changed else 0)
 
 
 def _write(cursor: Any, changed: Any, rows: TurnRows) -> None:
     if rows.new_runs:
         execute_with(cursor, _INSERT_RUNS, arrays_of(rows.new_runs))
-    if rows.changes:
-        execute_with(changed, _CHANGE_RUNS, arrays_of(rows.changes))
+    if rows.changed:
+        execute_with(changed, _CHANGE_RUNS, arrays_of(rows.changes()))
     for name, statement in _OTHERS:
         values = getattr(rows, name)
         if values:

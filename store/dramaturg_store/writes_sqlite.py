@@ -113,7 +113,7 @@ def write_on_sqlite(connection: Connection, rows: TurnRows, now: datetime) -> No
         with closing(raw.cursor()) as cursor:
             _check_fence(connection, cursor, rows, now)
             _INSERT_RUNS.execute(cursor, rows.new_runs)
-            check_changed(len(rows.changes), _CHANGE_RUNS.execute(cursor, rows.changes))
+            check_changed(len(rows.changed), _CHANGE_RUNS.execute(cursor, rows.changes()))
             _INSERT_EVENTS.execute(cursor, rows.events)
             _SETTLE.execute(cursor, rows.settled)
             _CLOSE.execute(cursor, [(run_id,) for run_id in rows.closed])

@@ -16,6 +16,18 @@ from dramaturg_coordinator.core.run_state import Failure, OpenStep, RunState
 from dramaturg_protocol import events as e
 from dramaturg_protocol.records import DeadLetter, LetterKind, LetterOutcome, LettersClosed
 
+#: The events that a person may have to look at, or that say that somebody did; no other has anything to do with letters.
+ABOUT_LETTERS = e.kinds_of(
+    e.StepRetrying,
+    e.StepFailed,
+    e.RunFailed,
+    e.CompensationCompleted,
+    e.RunRetried,
+    e.RunReset,
+    e.StepSettled,
+    e.RunResumed,
+    e.RunTerminated,
+)
 _TOLD_ANYWAY = {"WorkerLost": LetterKind.WORKER_LOST, "NotReported": LetterKind.NOT_REPORTED}
 
 

@@ -15,6 +15,7 @@ from dramaturg_coordinator.core import asking
 from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.run_state import OpenChild, OpenPlace, OpenStep, OpenTimer, RunState, lost_with
 from dramaturg_coordinator.core.states import (
+    CLOSED,
     HOLDING,
     StepPhase,
     next_run_phase,
@@ -24,6 +25,9 @@ from dramaturg_coordinator.core.states import (
 from dramaturg_protocol import events as e
 from dramaturg_protocol.errors import InternalError
 
+_RESUMING, _WAKING = e.kinds_of(*e.RESUMES), e.kinds_of(*e.WAKES)
+#: What the code may cancel although it has its outcome.
+_CANCELLING = e.kinds_of(e.StepCancelled, e.CancelSent, e.ApprovalWithdrawn, e.HookWithdrawn, e.TimerCancelled)
 #: A state's size does not follow the length of its history.
 _FAILURES_KEPT = 100
 
@@ -38,10 +42,11 @@ def evolve(state: RunState, event: e.HistoryEvent) -> Sequence[e.HistoryEvent]:
     event = _in_order(state, event)
     was_holding = state.phase in HOLDING
     state.phase = next_run_phase(state.phase, body)
-    apply = _APPLY.get(type(body))
+    kind = type(body)
+    apply = _APPLY.get(kind)
     if apply is not None:
         apply(state, body, event)
-    if state.is_closed:
+    if state.phase in CLOSED:
         state.end = body
         state.steps.clear()
         state.timers.clear()
@@ -54,10 +59,10 @@ def evolve(state: RunState, event: e.HistoryEvent) -> Sequence[e.HistoryEvent]:
     if state.next_try is not None:
         # Its code has ended, and begins from what counts then.
         return ()
-    if isinstance(body, e.RESUMES):
+    if kind in _RESUMING:
         held, state.held = state.held, []
         return [event, *held] if isinstance(body, e.Cut) else held
-    if not isinstance(body, e.WAKES):
+    if kind not in _WAKING:
         return ()
     if was_holding:
         state.held.append(event)
@@ -80,6 +85,8 @@ def _in_order(state: RunState, event: e.HistoryEvent) -> e.HistoryEvent:
 
 def is_void(state: RunState, body: e.EventBody) -> bool:
     """Whether the code cancels what has its outcome already: an outcome of which it was not told yet."""
+    if type(body) not in _CANCELLING:
+        return False
     if isinstance(body, e.StepCancelled):
         return body.seq not in state.steps
     if isinstance(body, e.CancelSent):

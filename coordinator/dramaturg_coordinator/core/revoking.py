@@ -16,6 +16,7 @@ from dramaturg_protocol.records import Revoked
 Endangered = Sequence[tuple[int, int, int, str]]
 
 _OF_ONE_STEP = (e.StepCancelled, e.StepCompleted, e.StepFailed, e.StepTimedOut, e.StepRetrying)
+_MAY_END_ATTEMPTS = e.kinds_of(*_OF_ONE_STEP, *CLOSING, e.Cut, e.RunRetrying)
 
 
 def endangered_by(state: RunState, body: e.EventBody, reported: StepReport | None, now: datetime) -> Endangered:
@@ -24,12 +25,14 @@ def endangered_by(state: RunState, body: e.EventBody, reported: StepReport | Non
     Parameters:
       reported: the report that the event follows from; its own attempt has ended by itself.
     """
-    steps: Iterable[OpenStep] = ()
+    if type(body) not in _MAY_END_ATTEMPTS:
+        return ()
+    steps: Iterable[OpenStep] = state.steps.values()
     if isinstance(body, _OF_ONE_STEP):
         step = state.steps.get(body.seq)
-        steps = () if step is None or _has_ended(step, reported) else (step,)
-    elif isinstance(body, (*CLOSING, e.Cut, e.RunRetrying)):
-        steps = state.steps.values()
+        if step is None or _has_ended(step, reported):
+            return ()
+        steps = (step,)
     return [(step.generation, step.seq, step.attempt, step.queue) for step in steps if _is_out(step, now)]
 
 
