@@ -1,6 +1,6 @@
 """What a step costs the coordinator, in calls of functions: the same each time, on whatever machine.
 
-    python -m benchmarks.calls [--top 30]
+    python -m benchmarks.calls [--top 30] [--keep docs/figures/calls.json --label "what was done"]
 
 It takes the turns itself, in one thread, over a SQLite file, and plays the broker and the workers: each step's result is
 there before the next turn, each local step's at once. So nothing of a broker, a worker or a client is counted. Calls of
@@ -10,7 +10,9 @@ with nothing counted: what only the machine at hand says.
 
 from __future__ import annotations
 
+import json
 import logging
+import platform
 import sys
 import tempfile
 import time
@@ -22,7 +24,6 @@ from types import CodeType, FrameType
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import event
 
 from benchmarks.workloads import chain, local_chain
 from dramaturg import Client, Settings, Workflow
@@ -124,7 +125,6 @@ def measure(work: Work, folder: Path, calls: Calls | None = None) -> tuple[float
     cpu, hands, reports, seen = 0.0, Hands(), MemoryReports(), Seen()
     settings = Settings(database_url=f"sqlite:///{folder}/calls.db", broker_url="memory://", namespace="calls")
     with Database(settings.database_url, settings.namespace) as database, Client(settings) as client:
-        event.listen(database.engine, "commit", seen.commit)
         coordinator = Coordinator(
             namespace=settings.namespace,
             owner="calls",
@@ -167,11 +167,9 @@ class Seen:
     def clear(self) -> None:
         self.commits = self.rows = self.ended = 0
 
-    def commit(self, _: object) -> None:
-        self.commits += 1
-
     def committed(self, writes: Sequence[RunWrites]) -> None:
         """The port `Observer`."""
+        self.commits += 1
         self.ended += sum(each.is_closed for each in writes)
         self.rows += sum(1 + len(each.events) + len(each.work) + len(each.settled) for each in writes)
 
@@ -198,9 +196,12 @@ def _nothing() -> None:
 def main(
     top: Annotated[int, typer.Option(help="Show so many of the functions that are called most often.")] = 0,
     only: Annotated[str, typer.Option(help="One of the workloads.")] = "",
+    keep: Annotated[Path | None, typer.Option(help="A JSON file to which the counts are added.")] = None,
+    label: Annotated[str, typer.Option(help="Under which they are kept.")] = "now",
 ) -> None:
     """Count, and print."""
     logging.disable(logging.WARNING)
+    counted: dict[str, float] = {}
     for work in WORK:
         if only and only != work.name:
             continue
@@ -211,6 +212,7 @@ def main(
                 measure(Work(work.name, work.workflow, 1, 5), Path(warm))
             cpu, commits, rows = measure(work, Path(first))
             measure(work, Path(second), calls)
+        counted[work.name] = round(calls.total / steps, 1)
         print(
             f"{work.name:10} {calls.total / steps:7.1f} calls a step, {commits / steps:.3f} commits, "
             f"{rows / steps:.2f} rows; {cpu / steps * 1e6:.0f} µs of CPU here",
@@ -218,6 +220,10 @@ def main(
         )
         for place, count in calls.most(top):
             print(f"  {count / steps:8.2f}  {place}")
+    if keep is not None:
+        kept: dict[str, Any] = json.loads(keep.read_text(encoding="utf-8")) if keep.exists() else {}
+        kept[label] = {"python": platform.python_version(), "calls": counted}
+        keep.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

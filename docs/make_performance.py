@@ -20,6 +20,7 @@ Figures: TypeAlias = Mapping[str, float]
 
 _FIGURES: Final = regions.HERE / "figures"
 _BENCH: Final = _FIGURES / "bench.json"
+_CALLS: Final = _FIGURES / "calls.json"
 _PEERS: Final = _FIGURES / "peers"
 _SLEEPERS: Final = _FIGURES / "sleepers.json"
 _NOT_TAKEN: Final = "No figures are kept."
@@ -103,6 +104,19 @@ def _two(figures: Figures, kind: str) -> str:
     return f"{figures[f'{kind}_p50_ms']:.1f} · {figures[f'{kind}_p95_ms']:.1f}"
 
 
+def calls() -> str:
+    """What `benchmarks.calls` counted, a row for each time that it was kept."""
+    if not _CALLS.exists():
+        return _NOT_TAKEN
+    kept = json.loads(_CALLS.read_text(encoding="utf-8"))
+    names = list(next(iter(kept.values()))["calls"])
+    lines = ["| calls a step | python | " + " | ".join(names) + " |", "| --- " * (len(names) + 2) + "|"]
+    for label, counted in kept.items():
+        cells = [f"{counted['calls'][name]:,.0f}" for name in names]
+        lines.append(f"| {label} | {counted['python']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _load_of(every: list[Mapping[str, Mapping[str, Figures]]]) -> str:
     loads = [each["median"]["load"] for results in every for each in results.values()]
     return f"The load average was {min(loads):.1f} to {max(loads):.1f}, the run's own included, its median {statistics.median(loads):.1f}."
@@ -155,7 +169,7 @@ def _number(value: float) -> str:
 
 
 PAGES: Final[Mapping[str, regions.Parts]] = {
-    "performance.md": {"stacks": stacks, "targets": targets, "peers": peers, "sleepers": sleepers},
+    "performance.md": {"stacks": stacks, "targets": targets, "peers": peers, "sleepers": sleepers, "calls": calls},
 }
 
 if __name__ == "__main__":

@@ -173,7 +173,9 @@ def begin(connection: Connection, *, for_write: bool = False) -> None:
         return
     raw: Any = connection.connection.driver_connection
     if not raw.in_transaction:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if for_write else "BEGIN")
+        # Past SQLAlchemy, to which a statement is a hundred calls: there is one for each turn.
+        with driver_errors(connection):
+            raw.execute("BEGIN IMMEDIATE" if for_write else "BEGIN")
 
 
 @contextmanager

@@ -47,8 +47,6 @@ class _Rows:
 
     def execute(self, cursor: Any, rows: Sequence[Row]) -> int:
         """How many rows of the table it touched."""
-        if not rows:
-            return 0
         cursor.executemany(self._text, self._stored(rows) if self._moments else rows)
         return int(cursor.rowcount)
 
@@ -83,22 +81,29 @@ _CHANGE_RUNS = _Rows(
     update(runs).where(runs.c.run_id == bindparam("b_run_id")).values({name: bindparam(name) for name in CHANGING}),
 )
 _INSERT_RUNS = _all(runs, insert(runs))
-_INSERT_EVENTS = _all(events, insert(events))
-_SETTLE = _delete(open_work, "run_id", "generation", "seq")
-_CLOSE = _delete(open_work, "run_id")
-_PUT_WORK = _all(open_work, upsert("sqlite", open_work))
 # What is spent of a rate counts until its time is over, whatever becomes of the execution.
 _FREE = _Rows(
     slots,
     TICKET,
     delete(slots).where(*[slots.columns[name] == bindparam(f"b_{name}") for name in TICKET], slots.c.until.is_(None)),
 )
-_PUT_SLOTS = _all(slots, upsert("sqlite", slots))
-_KEEP = _all(kept_results, upsert("sqlite", kept_results))
-_CONSUME = _delete(inbox, "arrival")
 _ANSWER = _Rows(replies, REPLY, insert_ignore("sqlite", replies))
 _SEND = _Rows(inbox, REQUEST, insert_ignore("sqlite", inbox).values({name: bindparam(name) for name in REQUEST}))
 _PUT_ASIDE = _Rows(dead_letters, LETTER, insert(dead_letters).values({name: bindparam(name) for name in LETTER}))
+# In this order: open work that is settled and asked for again is deleted first, and so is a request that is handed on.
+_OTHERS = (
+    ("events", _all(events, insert(events))),
+    ("settled", _delete(open_work, "run_id", "generation", "seq")),
+    ("closed", _delete(open_work, "run_id")),
+    ("work", _all(open_work, upsert("sqlite", open_work))),
+    ("freed", _FREE),
+    ("slots", _all(slots, upsert("sqlite", slots))),
+    ("kept", _all(kept_results, upsert("sqlite", kept_results))),
+    ("arrivals", _delete(inbox, "arrival")),
+    ("replies", _ANSWER),
+    ("sends", _SEND),
+    ("letters", _PUT_ASIDE),
+)
 
 
 def write_on_sqlite(connection: Connection, rows: TurnRows, now: datetime) -> None:
@@ -112,19 +117,14 @@ def write_on_sqlite(connection: Connection, rows: TurnRows, now: datetime) -> No
         raw: Any = connection.connection.driver_connection
         with closing(raw.cursor()) as cursor:
             _check_fence(connection, cursor, rows, now)
-            _INSERT_RUNS.execute(cursor, rows.new_runs)
-            check_changed(len(rows.changed), _CHANGE_RUNS.execute(cursor, rows.changes()))
-            _INSERT_EVENTS.execute(cursor, rows.events)
-            _SETTLE.execute(cursor, rows.settled)
-            _CLOSE.execute(cursor, [(run_id,) for run_id in rows.closed])
-            _PUT_WORK.execute(cursor, rows.work)
-            _FREE.execute(cursor, rows.freed)
-            _PUT_SLOTS.execute(cursor, rows.slots)
-            _KEEP.execute(cursor, rows.kept)
-            _CONSUME.execute(cursor, [(arrival,) for arrival in rows.arrivals])
-            _ANSWER.execute(cursor, rows.replies)
-            _SEND.execute(cursor, rows.sends)
-            _PUT_ASIDE.execute(cursor, rows.letters)
+            if rows.new_runs:
+                _INSERT_RUNS.execute(cursor, rows.new_runs)
+            if rows.changed:
+                check_changed(len(rows.changed), _CHANGE_RUNS.execute(cursor, rows.changes()))
+            for name, statement in _OTHERS:
+                values = getattr(rows, name)
+                if values:
+                    statement.execute(cursor, values if isinstance(values[0], tuple) else [(each,) for each in values])
 
 
 def _check_fence(connection: Connection, cursor: Any, rows: TurnRows, now: datetime) -> None:
