@@ -29,11 +29,12 @@ MATRIX := $(filter-out $(LEFT_OUT),$(foreach database,$(DATABASES),$(foreach bro
 # The pairs over which `make test-matrix` runs the whole behaviour suite; the marked selection over the others. CI says fewer.
 FULL ?= $(MATRIX)
 
-# $(call pytest,title,arguments). pytest's exit code 5 is "no test was selected": a note at a desk, an error in CI.
+# $(call pytest,title,arguments). Neighbours stay on one worker: they share what is dear to make.
+# pytest's exit code 5 is "no test was selected": a note at a desk, an error in CI.
 # CI tries once more, one at a time, what failed: a test of real processes may fail of a machine that was busy. It says so.
 define pytest
 	@echo "== $(1)"
-	@$(BIN)/pytest -n $(WORKERS) $(2) || { code=$$?; \
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(2) || { code=$$?; \
 		if [ $$code -eq 1 ] && [ "$${CI:-}" = true ]; then \
 			echo "== again, one at a time, what FAILED of: $(1)"; $(BIN)/pytest -n 0 --last-failed $(2); \
 		else [ $$code -eq 5 ] && [ "$${CI:-}" != true ] && echo "-- no test selected"; fi; } || exit $$code
@@ -63,13 +64,13 @@ demo: install ## Run a real workflow end to end, with nothing but SQLite and mem
 .PHONY: test
 test: install ## All tests once, then behaviour under forced replay and over what services there are
 	$(call pytest,everything once: SQLite and memory,--ignore=tests/integration/fleet)
-	$(call pytest,behaviour again: every run rebuilt from its history after every turn,-m "behaviour or replay" --replay-every-turn)
-	$(foreach pair,$(SELECTION),$(call pytest,selection over $(pair),-m selection $(call over,$(pair))))
+	$(call pytest,behaviour again: every run rebuilt from its history after every turn,tests/behaviour --replay-every-turn)
+	$(foreach pair,$(SELECTION),$(call pytest,selection over $(pair),tests/behaviour -m selection $(call over,$(pair))))
 
 .PHONY: test-matrix
 test-matrix: install ## The behaviour tests over every database and broker, and a fleet under faults
-	$(foreach pair,$(filter $(FULL),$(MATRIX)),$(call pytest,behaviour over $(pair),-m behaviour $(call over,$(pair))))
-	$(foreach pair,$(filter-out $(FULL),$(MATRIX)),$(call pytest,selection over $(pair),-m selection $(call over,$(pair))))
+	$(foreach pair,$(filter $(FULL),$(MATRIX)),$(call pytest,behaviour over $(pair),tests/behaviour $(call over,$(pair))))
+	$(foreach pair,$(filter-out $(FULL),$(MATRIX)),$(call pytest,selection over $(pair),tests/behaviour -m selection $(call over,$(pair))))
 	$(call pytest,faults of a fleet of real processes,tests/integration/fleet)
 
 # An empty database to look at plans in: make seed URL=postgresql://postgres@127.0.0.1/million RUNS=1000000

@@ -54,7 +54,6 @@ def tokens(env: WorkflowEnv, handle: Handle[Any]) -> list[str]:
     return [link.removeprefix(f"{BASE}/decide/") for link in mails]
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 @pytest.mark.parametrize(("which", "outcome"), [(0, [True, "ada"]), (1, [False, "ada"]), (2, [True, "bob"])])
 def test_a_token_decides_as_it_says(public_env: WorkflowEnv, crashes: bool, which: int, outcome: list[Any]) -> None:

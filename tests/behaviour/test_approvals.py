@@ -107,7 +107,6 @@ def test_a_rejection_is_a_decision_too(env: WorkflowEnv) -> None:
     assert (handle.result()["approved"], handle.result()["by"], handle.result()["comment"]) == (False, "bob", "")
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_a_time_out_is_a_decision_that_nobody_made(env: WorkflowEnv, crashes: bool) -> None:
     handle = waiting(env, env.start(one, "legal", "1d"))
@@ -169,7 +168,6 @@ def test_only_approvers_decide_where_any_are_named(env: WorkflowEnv) -> None:
     assert handle.result()["by"] == "bob"
 
 
-@pytest.mark.selection
 def test_one_decision_never_answers_a_later_request_of_the_same_name(env: WorkflowEnv) -> None:
     @workflow
     async def twice() -> list[bool]:
@@ -418,7 +416,6 @@ def test_what_awaits_an_approval_withdraws_it_where_it_is_cancelled(env: Workflo
     assert types_of(handle)[-2:] == ["approval.withdrawn", "run.completed"]
 
 
-@pytest.mark.selection
 def test_a_shielded_approval_outlives_reminders(env: WorkflowEnv) -> None:
     @workflow
     async def flow() -> str | None:
@@ -472,7 +469,6 @@ def test_a_paused_run_records_decisions_and_goes_on_with_them(env: WorkflowEnv) 
     assert handle.result()["by"] == "ada"
 
 
-@pytest.mark.selection
 def test_a_retry_keeps_decisions_that_were_made(env: WorkflowEnv) -> None:
     @workflow
     async def flow() -> list[Any]:
@@ -522,7 +518,6 @@ def test_a_retry_keeps_a_decision_that_came_after_the_failure_that_it_goes_back_
     assert len(events_of(handle, "approval.decided")) == 1
 
 
-@pytest.mark.selection
 def test_a_reset_asks_again_for_what_was_decided_beyond_it(env: WorkflowEnv) -> None:
     @workflow
     async def flow() -> list[str | None]:

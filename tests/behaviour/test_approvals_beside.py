@@ -56,7 +56,6 @@ def waiting(env: WorkflowEnv, handle: Handle[Any]) -> None:
     assert handle.describe().status == "WAITING"
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_a_run_that_is_undone_waits_for_nobody_any_more(env: WorkflowEnv, crashes: bool) -> None:
     tokens: list[str] = []
@@ -150,7 +149,6 @@ def test_a_run_that_continues_as_new_waits_for_what_it_asks_then(env: WorkflowEn
     assert env.client.approvals.list() == []
 
 
-@pytest.mark.selection
 def test_what_leads_to_a_run_that_went_on_answers_nothing_of_the_next_one(env: WorkflowEnv) -> None:
     tokens: list[str] = []
 

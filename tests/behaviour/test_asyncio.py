@@ -247,7 +247,6 @@ def test_asyncios_as_completed_over_sleeps_is_the_same_on_replay(env: WorkflowEn
         assert fired == sorted(range(1, 13), key=lambda seq: due[seq - 1])
 
 
-@pytest.mark.selection
 def test_a_timeout_that_is_reached_cancels_the_step_and_raises(env: WorkflowEnv) -> None:
     @workflow
     async def flow() -> str:

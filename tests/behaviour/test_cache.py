@@ -12,8 +12,6 @@ from dramaturg import StepFailed, step, workflow
 from dramaturg.testing import WorkflowEnv
 from tests.behaviour.histories import events_of, types_of
 
-pytestmark = pytest.mark.selection
-
 
 @pytest.fixture
 def ran() -> list[Any]:
@@ -48,6 +46,7 @@ def test_the_same_arguments_have_the_result_of_another_run(env: WorkflowEnv, ran
     assert types_of(handle)[:3] == ["run.started", "step.scheduled", "step.completed"]
 
 
+@pytest.mark.selection
 def test_a_result_is_used_for_its_time_and_no_longer(env: WorkflowEnv, ran: list[Any]) -> None:
     flow = flow_of(ran)
 
@@ -93,6 +92,7 @@ def test_how_the_call_is_written_makes_no_difference(env: WorkflowEnv, ran: list
     assert ran == [1, 1]
 
 
+@pytest.mark.selection
 def test_many_are_looked_for_together(env: WorkflowEnv, ran: list[Any]) -> None:
     @step(cache="1h")
     def work(number: int) -> int:
@@ -182,6 +182,7 @@ def test_a_result_that_may_be_undone_is_not_kept(env: WorkflowEnv) -> None:
         other.options(compensate=undo)
 
 
+@pytest.mark.selection
 def test_what_is_over_is_pruned(env: WorkflowEnv, ran: list[Any]) -> None:
     flow = flow_of(ran)
     env.run(flow, "a")

@@ -103,7 +103,6 @@ async def failing_child() -> str:
     return "no error"
 
 
-@pytest.mark.selection
 def test_a_child_that_fails_raises_with_its_error(env: WorkflowEnv) -> None:
     told = env.run(failing_child)
     assert told.startswith("doubling FAILED dramaturg_protocol.errors.StepFailed: step 'double' failed")
@@ -129,7 +128,6 @@ async def waits_two_levels(name: str) -> str:
     return await child(waits_in_child, name)
 
 
-@pytest.mark.selection
 def test_a_cancel_reaches_all_levels(env: WorkflowEnv) -> None:
     handle = env.start(waits_two_levels, "lowest")
     env.run_until_idle()
@@ -175,7 +173,6 @@ async def gives_up_waiting() -> str:
     return "in time"
 
 
-@pytest.mark.selection
 def test_the_end_of_the_wait_cancels_the_child(env: WorkflowEnv) -> None:
     assert env.run(gives_up_waiting) == "too slow"
     env.run_until_idle()
@@ -230,7 +227,6 @@ async def with_id(name: str) -> str:
         return f"{failed.status} {failed.error_type}: {failed.message}"
 
 
-@pytest.mark.selection
 def test_a_child_has_the_id_that_its_parent_chose(env: WorkflowEnv) -> None:
     handle = env.start(with_id, "the-id")
     env.run_until_idle()
@@ -396,7 +392,6 @@ async def fails_beside_a_sleeper() -> list[object]:
     return list(await asyncio.gather(child(sleeper, "slow"), child(two_steps, "bad")))
 
 
-@pytest.mark.selection
 def test_a_retry_begins_a_child_anew_that_was_cancelled(env: WorkflowEnv) -> None:
     FAILS["now"] = True
     handle = env.start(fails_beside_a_sleeper)

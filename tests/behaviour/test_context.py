@@ -35,7 +35,6 @@ async def looks() -> Any:
     return [info().context, await look(), await look_locally()]
 
 
-@pytest.mark.selection
 def test_steps_and_code_see_what_the_run_was_started_with(env: WorkflowEnv) -> None:
     handle = env.client.start(looks.options(context={"tenant": "acme", "trace": 7}))
 
@@ -46,7 +45,6 @@ def test_without_a_context_there_is_none(env: WorkflowEnv) -> None:
     assert env.run(looks) == [None, None, None]
 
 
-@pytest.mark.selection
 def test_a_model_is_seen_as_that_model(env: WorkflowEnv) -> None:
     @step
     def limit_of() -> int:

@@ -109,7 +109,6 @@ def test_signals_that_were_not_taken_go_on_in_order(env: WorkflowEnv) -> None:
     assert handle.result() == ["a", "b", "c", "d"]
 
 
-@pytest.mark.selection
 def test_what_is_sent_to_a_run_that_went_on_reaches_the_newest(env: WorkflowEnv) -> None:
     handle = env.start(collects, [])
     for item in "abcd":
@@ -203,7 +202,6 @@ async def adds_up(number: int) -> int:
     continue_as_new(number + 1)
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_an_update_sent_again_under_its_key_is_answered_as_before_in_the_chain(env: WorkflowEnv, crashes: bool) -> None:
     handle = env.start(adds_up, 0)
@@ -223,7 +221,6 @@ async def for_ever(number: int) -> None:
     continue_as_new(number + 1)
 
 
-@pytest.mark.selection
 def test_a_cancel_reaches_the_newest(env: WorkflowEnv) -> None:
     handle = env.start(for_ever, 0)
     env.advance("10d")
@@ -246,7 +243,6 @@ async def follows(until: int) -> int:
     return await child(counting, 0, until)
 
 
-@pytest.mark.selection
 def test_a_child_that_goes_on_is_waited_for_to_the_end(env: WorkflowEnv) -> None:
     handle = env.start(follows, 4)
     assert handle.result() == 4
@@ -258,7 +254,6 @@ async def waits_for_one_that_goes_on() -> None:
     await child(for_ever, 0)
 
 
-@pytest.mark.selection
 def test_a_cancelled_parent_cancels_the_newest_of_its_childs_chain(env: WorkflowEnv) -> None:
     handle = env.start(waits_for_one_that_goes_on)
     env.advance("3d")
@@ -284,7 +279,6 @@ async def cleans_up(number: int) -> str:
         await count(300)
 
 
-@pytest.mark.selection
 def test_clean_up_after_it_has_no_effects(env: WorkflowEnv) -> None:
     handle = env.start(cleans_up, 0)
     assert handle.result() == "next"

@@ -98,7 +98,6 @@ def measured(number: int) -> int:
     return number
 
 
-@pytest.mark.selection
 def test_so_many_are_asked_for_at_a_time(env: WorkflowEnv) -> None:
     handle = env.start(two_at_a_time, 7)
     most = 0
@@ -159,7 +158,6 @@ async def collecting(count: int) -> list[Any]:
     return [f"{each.step}: {each.message}" if isinstance(each, StepFailed) else each for each in given]
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("count", [8, 23])
 def test_failures_are_collected_in_their_places(env: WorkflowEnv, small_blocks: None, count: int) -> None:
     BAD.update({2, 7})
@@ -187,7 +185,6 @@ async def needs_all(count: int) -> list[int]:
     return await fan_out(square, range(count))
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("count", [8, 23])
 def test_a_retry_runs_the_failed_members_again_and_keeps_the_others(
     env: WorkflowEnv, small_blocks: None, count: int
@@ -214,7 +211,6 @@ def test_a_retry_runs_the_failed_members_again_and_keeps_the_others(
     assert len(LOG) <= count - len(recorded)
 
 
-@pytest.mark.selection
 def test_its_progress_is_that_of_the_run(env: WorkflowEnv, small_blocks: None) -> None:
     BAD.add(2)
     for count in (8, 23):
@@ -247,7 +243,6 @@ def test_a_step_class_is_fanned_out_too(env: WorkflowEnv) -> None:
     assert env.run(with_a_class) == [3, 6, 9]
 
 
-@pytest.mark.selection
 def test_a_cancel_reaches_all_blocks(env: WorkflowEnv, small_blocks: None) -> None:
     handle = env.start(needs_all, 23)
     for _ in range(2):

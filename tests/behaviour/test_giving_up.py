@@ -113,7 +113,6 @@ def test_a_person_says_how_a_held_step_goes_on(env: WorkflowEnv, work: Any, verb
     assert events_of(handle, "run.resumed")[0]["by"] == "ada"
 
 
-@pytest.mark.selection
 def test_several_held_steps_are_settled_one_by_one_and_the_code_goes_on_after_the_last(
     env: WorkflowEnv, work: Any
 ) -> None:

@@ -408,7 +408,6 @@ def test_a_sleep_that_a_reset_does_anew_takes_its_time_again(env: WorkflowEnv) -
     assert (env.now - before).total_seconds() == pytest.approx(86400)
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_what_a_reset_run_draws_is_new_and_what_stays_bears_what_was_drawn(
     env: WorkflowEnv, work: Any, crashes: bool

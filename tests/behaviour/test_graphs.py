@@ -69,7 +69,6 @@ def show_step() -> Any:
     return show
 
 
-@pytest.mark.selection
 def test_results_go_from_node_to_node_with_their_types(env: WorkflowEnv) -> None:
     graph = Graph("sums")
     some = graph.add(numbers_step(), 3)
@@ -97,7 +96,6 @@ def test_what_does_not_need_each_other_runs_at_the_same_time(env: WorkflowEnv) -
     assert sorted(env.run(graph).values()) == [0, 1]
 
 
-@pytest.mark.selection
 def test_a_map_runs_a_step_for_each_item_of_a_list_that_is_known_only_then(env: WorkflowEnv) -> None:
     graph = Graph("mapped")
     graph.map(double_step(), graph.add(numbers_step(), 20), concurrency=3, name="doubled")
@@ -154,7 +152,6 @@ def test_a_map_over_what_is_no_list_fails(env: WorkflowEnv) -> None:
         env.run(graph)
 
 
-@pytest.mark.selection
 def test_what_a_failure_upstream_means_is_for_each_node_to_say(env: WorkflowEnv) -> None:
     graph = Graph("mixed")
     failed = graph.add(failing_step())
@@ -207,7 +204,6 @@ def test_a_retry_runs_what_failed_and_what_needs_it(env: WorkflowEnv) -> None:
     assert Counter(ran) == {"a": 1, "b": 2, "c": 1}
 
 
-@pytest.mark.selection
 def test_conditions_decide_what_is_left_out(env: WorkflowEnv) -> None:
     @step
     def judge(score: float) -> dict[str, Any]:
@@ -244,7 +240,6 @@ def test_a_condition_about_what_is_not_there_fails_the_graph(env: WorkflowEnv) -
         env.run(graph)
 
 
-@pytest.mark.selection
 def test_a_graph_inside_a_graph_is_one_node(env: WorkflowEnv) -> None:
     inner = Graph("inner")
     inner.add(total_step(), inner.add(numbers_step(), 4))
@@ -510,7 +505,6 @@ def test_limits_of_a_step_hold_in_a_graph(env: WorkflowEnv) -> None:
     assert json.loads(graph.to_json())["nodes"][0]["options"] == {"concurrency": {"amount": 1, "key": "tenant"}}
 
 
-@pytest.mark.selection
 def test_a_workflow_is_a_node_that_runs_as_a_child(env: WorkflowEnv) -> None:
     numbers, total = numbers_step(), total_step()
 

@@ -133,7 +133,6 @@ def test_a_hook_is_resolved_once(env: WorkflowEnv) -> None:
         env.client.resume_hook(token, 3)
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_a_time_out_is_raised_in_the_workflow_and_told_to_late_callers(env: WorkflowEnv, crashes: bool) -> None:
     @workflow
@@ -178,7 +177,6 @@ def test_a_token_that_was_changed_or_is_for_something_else_is_refused(env: Workf
         env.client.complete_step(token)
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_a_payload_that_does_not_fit_is_refused_and_the_hook_stays_open(env: WorkflowEnv, crashes: bool) -> None:
     handle = env.start(one)
@@ -318,7 +316,6 @@ def test_what_awaits_a_hook_withdraws_it_where_it_is_cancelled(env: WorkflowEnv)
     handle.result()
 
 
-@pytest.mark.selection
 def test_a_retry_of_a_run_that_failed_of_an_expired_hook_waits_again_under_the_same_token(env: WorkflowEnv) -> None:
     handle = env.start(one, "2h")
     token = waiting(env, handle)

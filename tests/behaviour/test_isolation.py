@@ -175,7 +175,6 @@ def test_a_cancel_kills_it(env: WorkflowEnv, stuck: StepFunction[[str], None], t
     wait_until(lambda: not is_alive(pid))
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("how", ["segfault", "exit", "kill"])
 def test_what_kills_its_process_is_an_error_that_is_tried_again(env: WorkflowEnv, how: str) -> None:
     @workflow

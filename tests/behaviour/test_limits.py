@@ -73,7 +73,6 @@ def test_no_more_than_so_many_run_at_once_over_all_runs(env: WorkflowEnv, meter:
     assert slots_of(env) == []
 
 
-@pytest.mark.selection
 def test_each_value_of_a_key_has_a_limit_of_its_own(env: WorkflowEnv, meter: Meter) -> None:
     @step(concurrency=Limit(1, key="tenant"))
     def work(number: int, tenant: str = "none") -> None:
@@ -114,7 +113,6 @@ def test_a_key_may_be_a_function_of_the_arguments(env: WorkflowEnv, meter: Meter
     assert meter.most == {"acme": 1}
 
 
-@pytest.mark.selection
 def test_no_more_begin_in_any_span_of_a_rate(env: WorkflowEnv) -> None:
     began: list[datetime] = []
 

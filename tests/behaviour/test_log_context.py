@@ -55,7 +55,6 @@ def fields_of(record: logging.LogRecord) -> tuple[Any, ...]:
     return tuple(getattr(record, name) for name in FIELDS)
 
 
-@pytest.mark.selection
 def test_records_of_any_logger_bear_run_step_and_context(env: WorkflowEnv, kept: Kept) -> None:
     context = {"tenant": "acme", "message": "not mine", "step": "nor this"}
     handle = env.client.start(flow.options(id="order-1", context=context))

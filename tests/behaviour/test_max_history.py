@@ -33,7 +33,6 @@ def short_env(make_env: Callable[..., WorkflowEnv]) -> WorkflowEnv:
     return make_env(settings=Settings(max_history=100))
 
 
-@pytest.mark.selection
 def test_a_run_is_warned_and_paused_and_goes_on_when_resumed(short_env: WorkflowEnv) -> None:
     with short_env as env:
         handle = env.start(long_loop, 120)

@@ -62,7 +62,6 @@ def test_a_mock_stands_for_its_step_and_tells_how_it_was_called(env: WorkflowEnv
         mock.assert_not_called()
 
 
-@pytest.mark.selection
 def test_what_a_mock_raises_is_retried_as_the_step_says(env: WorkflowEnv) -> None:
     charge, buy = shop(retries=2)
     mock = env.mock(charge, side_effect=[ConnectionError("away"), ConnectionError("away"), "receipt"])
@@ -149,7 +148,6 @@ def test_a_mock_is_refused_where_it_makes_no_sense(env: WorkflowEnv) -> None:
         env.mock(charge, "receipt")
 
 
-@pytest.mark.selection
 def test_entries_of_lifespans_are_replaced(make_env: Callable[..., WorkflowEnv]) -> None:
     entered: list[str] = []
 

@@ -12,8 +12,6 @@ from dramaturg.testing import WorkflowEnv
 from dramaturg_coordinator import window
 from tests.behaviour.histories import events_of
 
-pytestmark = pytest.mark.selection
-
 
 @pytest.fixture(autouse=True)
 def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +38,7 @@ def flow_of(ran: list[str], **options: Any) -> Any:
     return flow
 
 
+@pytest.mark.selection
 def test_the_priority_of_a_call_decides_who_is_first(env: WorkflowEnv, ran: list[str]) -> None:
     flow = flow_of(ran)
 
@@ -48,6 +47,7 @@ def test_the_priority_of_a_call_decides_who_is_first(env: WorkflowEnv, ran: list
     assert ran == ["first", "early", "usual", "late"]
 
 
+@pytest.mark.selection
 def test_it_holds_after_a_crash(env: WorkflowEnv, ran: list[str]) -> None:
     flow = flow_of(ran)
 

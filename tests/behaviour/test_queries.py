@@ -124,7 +124,6 @@ def test_a_query_that_raises_tells_who_asked_and_nobody_else(env: WorkflowEnv) -
     assert handle.result() == "well"
 
 
-@pytest.mark.selection
 @pytest.mark.filterwarnings("ignore:.*never awaited")
 def test_a_query_that_asks_for_something_is_refused_and_leaves_no_trace(env: WorkflowEnv) -> None:
     @step(name="never_from_query")

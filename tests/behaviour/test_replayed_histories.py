@@ -38,7 +38,6 @@ def recorded(env: WorkflowEnv) -> dict[str, Any]:
         return export_of(env.client, handle.run_id)
 
 
-@pytest.mark.selection
 def test_an_exported_history_fits_the_code_that_made_it_and_no_other(env: WorkflowEnv, tmp_path: Path) -> None:
     document = recorded(env)
     file = tmp_path / "shop.json"

@@ -97,7 +97,6 @@ def test_a_number_of_retries_is_that_many_after_the_first(env: WorkflowEnv) -> N
     assert failure.attempts == 3
 
 
-@pytest.mark.selection
 def test_jitter_is_the_same_when_it_is_decided_again(env: WorkflowEnv) -> None:
     function = failing(retries=2)
     first, _ = attempts_of(env, function)

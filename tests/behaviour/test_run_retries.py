@@ -89,7 +89,6 @@ def test_what_succeeded_stays_and_the_step_that_failed_has_all_of_its_attempts_a
     assert not env.database.reads.open_work(handle.run_id)
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_an_error_of_its_own_code_begins_anew_at_the_first_line(env: WorkflowEnv, crashes: bool) -> None:
     seen: list[tuple[int, datetime, str]] = []

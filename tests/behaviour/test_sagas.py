@@ -129,7 +129,6 @@ def test_a_cancelled_run_is_undone_and_ends_as_cancelled(env: WorkflowEnv) -> No
     assert events_of(handle, "compensation.started")[0]["why"] == "cancelled"
 
 
-@pytest.mark.selection
 def test_a_run_that_is_out_of_time_is_undone_and_ends_as_timed_out(env: WorkflowEnv) -> None:
     @workflow(timeout="1h")
     async def flow() -> None:
@@ -186,7 +185,6 @@ def test_a_compensation_has_its_own_retries(env: WorkflowEnv) -> None:
     assert len(events_of(handle, "step.retrying")) == 2
 
 
-@pytest.mark.selection
 def test_a_compensation_that_fails_for_good_is_told_and_put_aside_and_the_others_run(env: WorkflowEnv) -> None:
     broken.update(("car", "undo hotel!"))
     handle = env.start(trip)
@@ -221,7 +219,6 @@ def test_a_cancelled_run_whose_compensation_fails_is_failed(env: WorkflowEnv) ->
         handle.result()
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("ends", ["fails", "is cancelled"])
 def test_a_step_under_way_is_waited_for_and_undone_if_it_succeeds(env: WorkflowEnv, ends: str) -> None:
     begun = threading.Event()
@@ -297,7 +294,6 @@ def test_steps_that_run_together_are_undone_in_the_reverse_order_of_their_outcom
     assert undone == finished[::-1]
 
 
-@pytest.mark.selection
 def test_the_body_may_ask_for_compensations_of_its_own(env: WorkflowEnv) -> None:
     @workflow
     async def flow() -> None:
@@ -317,7 +313,6 @@ def test_the_body_may_ask_for_compensations_of_its_own(env: WorkflowEnv) -> None
     assert [each.get("undoes") for each in events_of(handle, "step.scheduled")][-2:] == [3 - 1, 1]
 
 
-@pytest.mark.selection
 def test_compensations_at_once_leave_nothing_to_undo_and_the_run_goes_on(env: WorkflowEnv) -> None:
     @workflow
     async def flow() -> str:
@@ -377,7 +372,6 @@ def test_a_cancel_while_compensations_run_at_once_undoes_each_once(env: Workflow
     assert done == ["flight", "hotel", "undo hotel!", "undo flight!"]
 
 
-@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_a_retry_does_anew_what_was_undone_under_other_keys(env: WorkflowEnv, crashes: bool) -> None:
     @workflow

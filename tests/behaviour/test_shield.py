@@ -153,7 +153,6 @@ def test_clean_up_after_a_cancel_is_not_cancelled_a_second_time(
     assert "step.cancelled" not in types_of(handle)
 
 
-@pytest.mark.selection
 def test_a_step_that_runs_inside_a_shield_goes_on(env: WorkflowEnv) -> None:
     @workflow
     async def flow() -> None:

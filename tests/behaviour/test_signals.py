@@ -263,7 +263,6 @@ def test_signals_is_an_iterator_over_what_comes(env: WorkflowEnv) -> None:
     assert handle.result() == 10
 
 
-@pytest.mark.selection
 def test_a_condition_is_looked_at_after_everything_that_happens(env: WorkflowEnv) -> None:
     @step(name="counts_for_condition")
     def one() -> int:

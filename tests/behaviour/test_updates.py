@@ -117,7 +117,6 @@ def test_an_update_that_raises_fails_for_who_asked_and_for_nobody_else(env: Work
     assert handle.result() == "well"
 
 
-@pytest.mark.selection
 def test_an_update_waits_until_its_function_is_bound(env: WorkflowEnv) -> None:
     @workflow
     async def binds_late() -> str:

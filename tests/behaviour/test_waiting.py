@@ -217,7 +217,6 @@ def run_with_a_crash(env: WorkflowEnv, wf: Workflow[..., Any], moment: int) -> t
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.selection
 def test_a_crash_at_any_turn_changes_nothing(
     env: WorkflowEnv, program: Callable[[], Coroutine[Any, Any, list[Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:

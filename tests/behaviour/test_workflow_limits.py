@@ -11,8 +11,6 @@ from dramaturg import Handle, Limit, child, sleep, step, workflow
 from dramaturg.testing import WorkflowEnv
 from tests.behaviour.histories import has_gapless_numbers, types_of
 
-pytestmark = pytest.mark.selection
-
 
 def slots_of(env: WorkflowEnv) -> list[Any]:
     return list(env.database.store.slots(env.database.partitions, env.now))
@@ -35,6 +33,7 @@ def began(ran: list[str]) -> list[str]:
     return list(dict.fromkeys(each for each in ran if each.endswith("begins")))
 
 
+@pytest.mark.selection
 def test_a_run_over_the_limit_waits_until_there_is_room(env: WorkflowEnv) -> None:
     ran: list[str] = []
     flow = flow_of(Limit(1, key="tenant"), ran)
@@ -56,6 +55,7 @@ def test_a_run_over_the_limit_waits_until_there_is_room(env: WorkflowEnv) -> Non
     assert slots_of(env) == []
 
 
+@pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_a_run_whose_child_is_under_way_runs_also_where_it_had_to_wait(env: WorkflowEnv, crashes: bool) -> None:
     @workflow(name="limited_childs_child")
@@ -108,6 +108,7 @@ def test_with_skip_a_run_over_the_limit_ends_before_it_began(env: WorkflowEnv) -
     assert slots_of(env) == []
 
 
+@pytest.mark.selection
 def test_with_cancel_running_the_newest_takes_the_place(env: WorkflowEnv) -> None:
     ran: list[str] = []
     flow = flow_of(Limit(1, key="tenant", on_conflict="cancel_running"), ran)
