@@ -1,17 +1,14 @@
-"""What users install: the wheel, in an environment that holds nothing else.
-
-The dependencies come from the index unpinned, as users get them: the ranges in pyproject.toml are under test too.
-"""
+"""What users install: the wheel, in an environment that holds nothing else."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.environments import environment_of, install, pip, run, wheel_of
 
 pytestmark = [pytest.mark.wheel, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -50,25 +47,14 @@ except ConfigurationError as error:
 """
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
-    return next(folder.glob("*.whl"))
+    return wheel_of(tmp_path_factory)
 
 
-@pytest.fixture(scope="module")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("empty")
-    run(sys.executable, "-m", "venv", folder, cwd=folder)
-    run(folder / "bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=folder)
-    return folder
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment_of(tmp_path_factory)
 
 
 def test_wheel_holds_every_file_of_every_room(wheel: Path) -> None:
@@ -113,7 +99,7 @@ def test_every_module_imports_without_a_word_in_an_empty_environment(environment
 
 
 def test_dependencies_of_the_wheel_agree_with_each_other(environment: Path) -> None:
-    run(environment / "bin/python", "-m", "pip", "check", cwd=environment)
+    pip(environment, "check")
 
 
 @pytest.mark.parametrize(
@@ -131,10 +117,11 @@ def test_database_whose_driver_is_missing_names_the_extra(environment: Path, url
     assert "pip install" in printed
 
 
-def test_pytest_finds_the_plugin_by_itself(environment: Path, tmp_path: Path) -> None:
-    run(environment / "bin/python", "-m", "pip", "install", "--quiet", "pytest", cwd=environment)
+def test_pytest_finds_the_plugin_by_itself(environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(environment, "--target", tmp_path / "beside", "pytest")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "beside"))
 
-    assert "workflow_env -- " in run(environment / "bin/pytest", "--fixtures", "-q", cwd=tmp_path)
+    assert "workflow_env -- " in run(environment / "bin/python", "-m", "pytest", "--fixtures", "-q", cwd=tmp_path)
 
 
 def test_command_line_answers_in_an_empty_environment(environment: Path) -> None:

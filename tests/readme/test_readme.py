@@ -9,11 +9,9 @@ Blocks marked ``fleet`` need a database server and a Redis. They are done in a t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from dramaturg_protocol.redis_client import connect
+from tests.environments import environment_of
 from tests.readme.documents import Block, Command, blocks_of
 from tests.services import a_database, a_namespace, delete_keys, needs
 
@@ -36,34 +35,13 @@ SERVES = ("dramaturg dev ", "dramaturg coordinator ", "dramaturg worker ", "dram
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and its dependencies: what `pip install .` gives."""
-    return made_environment(tmp_path_factory, "readme-environment")
+    return environment_of(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def fleet_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `pip install '.[postgres]'` gives."""
-    return made_environment(tmp_path_factory, "fleet-environment", "[postgres]")
-
-
-def made_environment(tmp_path_factory: pytest.TempPathFactory, name: str, extras: str = "") -> Path:
-    """The first worker makes it, the others wait."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "made").exists():
-            make_environment(folder, extras)
-            (folder / "made").touch()
-    return folder / "venv"
-
-
-def make_environment(folder: Path, extras: str) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(folder / "venv/bin/python"), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", f"{next(folder.glob('*.whl'))}{extras}"], check=True)
+    return environment_of(tmp_path_factory, "[postgres]")
 
 
 class Reader:
