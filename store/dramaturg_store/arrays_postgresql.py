@@ -39,15 +39,21 @@ class Given:
 
     Attributes:
       columns: of that table, by name.
+      table: itself.
     """
 
     def __init__(self, table: Table, names: Sequence[str]) -> None:
         self._names = [f"given_{name}" for name in names]
-        arrays = [
-            bindparam(given, type_=array_type(table.columns[name]))
+        self._arrays = {
+            name: bindparam(given, type_=array_type(table.columns[name]))
             for given, name in zip(self._names, names, strict=True)
-        ]
-        self.columns: Any = func.unnest(*arrays).table_valued(*names).render_derived(name="given").columns
+        }
+        self.table: Any = func.unnest(*self._arrays.values()).table_valued(*names).render_derived(name="given")
+        self.columns: Any = self.table.columns
+
+    def array(self, name: str) -> Any:
+        """The array of a column."""
+        return self._arrays[name]
 
     def select(self, names: Sequence[str]) -> Any:
         """These columns of all rows."""

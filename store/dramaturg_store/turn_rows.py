@@ -64,6 +64,7 @@ class TurnRows:
       closed: ids of runs whose open work goes.
       arrivals: of the inbox.
       freed: executions that have nothing of a limit any more, as `TICKET`.
+      is_all: whether the transaction writes nothing after these.
     """
 
     epochs: Mapping[int, int]
@@ -81,6 +82,7 @@ class TurnRows:
     slots: list[Row] = field(default_factory=list[Row])
     kept: list[Row] = field(default_factory=list[Row])
     values: KeptValues = field(default_factory=lambda: KeptValues(""))
+    is_all: bool = False
 
     def changes(self) -> list[Row]:
         """Of the runs that change: `CHANGING`, then the run id."""
@@ -125,6 +127,7 @@ def rows_of(writes: Sequence[RunWrites], lease: Lease, namespace: str, now: date
             rows.letters.append(tuple(values[name] for name in LETTER))
     # Each key once, and in the same order for all who write: two turns must not wait for each other.
     kept = {each.key: each for write in writes for each in write.kept}
+    rows.is_all = not rows.values.texts and all(write.next_of_id is None for write in writes)
     rows.kept = [(key, seal(kept[key].result), kept[key].stored_at, kept[key].expires_at) for key in sorted(kept)]
     return rows
 

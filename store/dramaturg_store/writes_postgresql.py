@@ -1,4 +1,8 @@
-"""The commit of a turn on PostgreSQL: the fence and everything else in one pipeline, then the end of the transaction."""
+"""The commit of a turn on PostgreSQL: fence, rows and the end of the transaction in one pipeline, and one round trip.
+
+Nobody reads the answer to a statement before the next ones are sent. So what must hold for the commit is part of the
+statements: they divide by zero where it does not, and PostgreSQL ends the transaction that has failed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Connection, FromClause, Integer, Table, and_, cast, delete, func, literal_column, select, update
 
+from dramaturg_protocol.faults import Refused
 from dramaturg_store.arrays_postgresql import (
     Given,
     Statement,
@@ -18,7 +23,7 @@ from dramaturg_store.arrays_postgresql import (
     of_any,
 )
 from dramaturg_store.dialects import driver_errors
-from dramaturg_store.fences import check_changed, check_epochs
+from dramaturg_store.fences import LOCKED_EPOCHS, check_epochs
 from dramaturg_store.schema import (
     dead_letters,
     events,
@@ -33,6 +38,7 @@ from dramaturg_store.schema import (
 from dramaturg_store.turn_rows import CHANGING, LETTER, REPLY, REQUEST, TICKET, TurnRows
 
 _KEY = ("run_id", "generation", "seq")
+_DIVISION_BY_ZERO = "22012"
 
 
 def _insert(table: Table, names: Sequence[str]) -> Statement:
@@ -56,10 +62,25 @@ def _columns(table: Table) -> list[str]:
     return [column.name for column in table.columns]
 
 
+def _fence() -> Statement:
+    given = Given(partitions, ("id", "epoch"))
+    locked = select(partitions.c.id, partitions.c.epoch).where(partitions.c.id == func.any(given.array("id")))
+    held = locked.order_by(partitions.c.id).with_for_update().cte("held")
+    is_ours = and_(held.c.id == given.columns["id"], held.c.epoch == given.columns["epoch"])
+    return given.statement(_all_of(held.join(given.table, is_ours), given, "id"))
+
+
 def _change() -> Statement:
     given = Given(runs, [*CHANGING, "run_id"])
     changes = {name: given.columns[name] for name in CHANGING}
-    return given.statement(update(runs).where(runs.c.run_id == given.columns["run_id"]).values(changes))
+    changed = update(runs).where(runs.c.run_id == given.columns["run_id"]).values(changes).returning(runs.c.run_id)
+    return given.statement(_all_of(changed.cte("changed"), given, "run_id"))
+
+
+def _all_of(found: FromClause, given: Given, name: str) -> Any:
+    """A statement that fails unless as many rows are found as there are given."""
+    is_all = func.count() == func.cardinality(given.array(name))
+    return select(literal_column("1").op("/")(cast(is_all, Integer))).select_from(found)
 
 
 def _settle() -> Statement:
@@ -74,12 +95,7 @@ def _free() -> Statement:
     return given.statement(delete(slots).where(*wanted, slots.c.until.is_(None)))
 
 
-_FENCE = of_any(
-    select(partitions.c.id, partitions.c.epoch)
-    .where(any_of(partitions, "id"))
-    .order_by(partitions.c.id)
-    .with_for_update()
-)
+_FENCE = _fence()
 _INSERT_RUNS = _insert(runs, _columns(runs))
 _CHANGE_RUNS = _change()
 # In this order: open work that is settled and asked for again is deleted first.
@@ -99,7 +115,7 @@ _OTHERS = (
 
 
 def write_on_postgresql(connection: Connection, rows: TurnRows, _now: datetime) -> None:
-    """Write a turn in the transaction that is open.
+    """Write a turn in the transaction that is open, and commit it where these rows are all of it.
 
     Raises:
       Fenced: a partition has another owner.
@@ -107,31 +123,36 @@ def write_on_postgresql(connection: Connection, rows: TurnRows, _now: datetime) 
     """
     with driver_errors(connection):
         raw: Any = connection.connection.driver_connection
-        fence, changed = raw.cursor(), raw.cursor()
         try:
             with raw.pipeline():
+                cursor = raw.cursor()
                 if rows.epochs:
-                    execute_with(fence, _FENCE, [list(rows.epochs)])
-                _write(raw.cursor(), changed, rows)
-        except raw.Error:
-            # To whoever lost his lease anything may be refused: that he lost it is what matters.
-            _check_epochs(rows, fence)
-            raise
-        _check_epochs(rows, fence)
-        check_changed(len(rows.changed), changed.rowcount if rows.changed else 0)
+                    execute_with(cursor, _FENCE, [list(rows.epochs), list(rows.epochs.values())])
+                _write(cursor, rows)
+                if rows.is_all:
+                    raw.execute("COMMIT")
+            return
+        except raw.Error as error:
+            if error.sqlstate is None:
+                # The connection, and not an answer.
+                raise
+            refused = error
+            raw.rollback()
+    # To whoever lost his lease anything may be refused: that he lost it is what matters.
+    if rows.epochs:
+        check_epochs(rows.epochs, connection.execute(LOCKED_EPOCHS, {"numbers": list(rows.epochs)}))
+    if refused.sqlstate == _DIVISION_BY_ZERO:
+        raise Refused("some of the runs that a turn changes have no row")
+    with driver_errors(connection):
+        raise refused
 
 
-def _write(cursor: Any, changed: Any, rows: TurnRows) -> None:
+def _write(cursor: Any, rows: TurnRows) -> None:
     if rows.new_runs:
         execute_with(cursor, _INSERT_RUNS, arrays_of(rows.new_runs))
     if rows.changed:
-        execute_with(changed, _CHANGE_RUNS, arrays_of(rows.changes()))
+        execute_with(cursor, _CHANGE_RUNS, arrays_of(rows.changes()))
     for name, statement in _OTHERS:
         values = getattr(rows, name)
         if values:
             execute_with(cursor, statement, arrays_of(values) if isinstance(values[0], tuple) else [values])
-
-
-def _check_epochs(rows: TurnRows, fence: Any) -> None:
-    if rows.epochs and fence.description is not None:
-        check_epochs(rows.epochs, fence.fetchall())

@@ -14,6 +14,7 @@ from dramaturg_protocol.faults import Fenced, Refused
 from dramaturg_protocol.messages import Reply
 from dramaturg_protocol.records import DeadLetter, Lease, RunWrites, StoredRun, Unreadable, WorkKind
 from dramaturg_store.database import Database
+from dramaturg_store.writes import write_turn
 from tests.conformance.worlds import (
     EPOCH,
     NULL,
@@ -150,6 +151,18 @@ def test_one_refused_run_undoes_the_whole_turn(database: OpenDatabase) -> None:
     assert set(database.store.load(["first", "second"])) == {"first"}
     assert len(database.inbox.take(database.partitions, 9)) == 1
     assert open_keys(database) == {("first", 1, 1)}
+
+
+@pytest.mark.parametrize("world", ["postgresql"], indirect=True)
+def test_the_transaction_of_a_turn_ends_in_the_round_trip_of_its_rows(database: OpenDatabase) -> None:
+    assert isinstance(database, Database)
+
+    with database.engine.connect() as connection:
+        write_turn(connection, [a_new_run("run")], a_lease(database), database.namespace, EPOCH)
+        raw: Any = connection.connection.driver_connection
+        assert raw.info.transaction_status.name == "IDLE"
+
+    assert "run" in database.store.load(["run"])
 
 
 def test_events_of_a_run_that_is_not_there_are_refused(database: OpenDatabase) -> None:
