@@ -305,7 +305,7 @@ class Advance:
         run.state = fold(run.state.run_id, run.state.partition, history)
         self.writes.events.append(event)
         self.writes.revoked += revoked_of(run.state, endangered)
-        self._family.cut(children, body)
+        self._family.cut(children, history)
         self._go_on_from(history, before, self._code.rebuild(history))
 
     def _go_on_from(
@@ -342,7 +342,7 @@ class Advance:
             raise Refusal(f"run {body.fork.run_id} cannot be forked there: {commands.message}")
         self.writes.copied = len(history) - 1
         self.writes.events.extend(history)
-        self._family.cut({}, history[-1].body)
+        self._family.cut({}, history)
         self._go_on_from(history, set(), commands)
 
     def _resume(self, body: e.RunResumed) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from dramaturg_coordinator.core import chains, children, cuts, talk
+from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.refusal import Refusal
 from dramaturg_coordinator.core.run_state import OpenChild
 from dramaturg_coordinator.core.states import RunPhase
@@ -81,8 +82,13 @@ class Family:
         self._sends.append(dataclasses.replace(request, run_id=end.run_id, arrival=0))
         return True
 
-    def cut(self, open_children: Mapping[int, OpenChild], body: e.EventBody) -> None:
-        """The run goes on from an earlier point; these children were open before that."""
+    def cut(self, open_children: Mapping[int, OpenChild], history: Sequence[e.HistoryEvent]) -> None:
+        """The run goes on from an earlier point, as the last event of its history says.
+
+        Parameters:
+          open_children: those that were open before that.
+        """
+        body = history[-1].body
         assert isinstance(body, e.Cut)
         state = self._run.state
         left = {
@@ -97,6 +103,7 @@ class Family:
             if state.children[seq].is_cancelled:
                 cancel = e.CancelSent(seq, state.children[seq].workflow_id, state.children[seq].run_id, seq)
                 self._sends.append(children.cancel_of(state, cancel, self._partition_of))
+        self._writes.sends += talk.signals_again(state, body, effective(history), self._partition_of)
 
     def ask_again(self) -> None:
         """Have the children that have ended tell of it: it was lost."""

@@ -14,11 +14,14 @@ from dramaturg import (
     WorkflowFailed,
     WrongState,
     current_step,
+    external,
     now,
     random,
     sleep,
+    start_child,
     step,
     uuid4,
+    wait_signal,
     workflow,
 )
 from dramaturg.testing import WorkflowEnv
@@ -206,6 +209,38 @@ def test_only_a_failed_run_is_retried(env: WorkflowEnv) -> None:
     with pytest.raises(WrongState, match="COMPLETED"):
         handle.retry()
     assert types_of(handle)[-1] == "run.completed"
+
+
+@workflow
+async def listens(count: int) -> list[str]:
+    return [await wait_signal("word") for _ in range(count)]
+
+
+@pytest.mark.selection
+@pytest.mark.parametrize("by_id", [False, True], ids=["by its handle", "by its workflow id"])
+def test_a_child_that_begins_again_is_told_again_what_its_parent_had_told_it(
+    env: WorkflowEnv, work: Any, by_id: bool
+) -> None:
+    @workflow
+    async def flow() -> list[str]:
+        started = start_child(listens, 3)
+        (external(started.workflow_id) if by_id else started).signal("word", "first")
+        (external(started.workflow_id) if by_id else started).signal("word", "second")
+        await work("b")
+        (external(started.workflow_id) if by_id else started).signal("word", "third")
+        return await started.result()
+
+    broken.add("b")
+    handle = env.start(flow)
+    with pytest.raises(WorkflowFailed):
+        handle.result()
+    handle.retry()
+    with pytest.raises(WorkflowFailed):
+        handle.result()
+    broken.clear()
+    handle.retry()
+
+    assert handle.result() == ["first", "second", "third"]
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from dramaturg_coordinator.core.refusal import Refusal
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.core.states import RunPhase
 from dramaturg_protocol import events as e
+from dramaturg_protocol.ids import run_id_of_child
 from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
 from dramaturg_protocol.talk_messages import SignalBody
 
@@ -29,6 +31,33 @@ def signal_of(state: RunState, body: e.SignalSent, partition_of: Callable[[str],
     """What brings a signal to the run that it was sent to."""
     said = SignalBody(body.name, body.payload, sender=state.run_id)
     return _sent(state, body, RequestKind.SIGNAL, encode_message(said), partition_of)
+
+
+def signals_again(
+    state: RunState, cut: e.Cut, lines: Sequence[e.HistoryEvent], partition_of: Callable[[str], int]
+) -> Iterator[Request]:
+    """What a run that goes on from an earlier point had told its children by then that are other runs now.
+
+    Parameters:
+      lines: what counts of its history; the children's starts are of the state already.
+    """
+    new = {
+        seq: state.children[seq]
+        for seq, run_id in cut.children
+        if run_id == run_id_of_child(state.run_id, cut.generation, seq)
+    }
+    names: dict[str, int] = {}
+    for line in lines:
+        body = line.body
+        if isinstance(body, e.ChildStarted) and body.seq in new:
+            names |= {body.run_id: body.seq, body.workflow_id: body.seq}
+        elif isinstance(body, e.Cut):
+            names |= {run_id: seq for seq, run_id in body.children if seq in new}
+    for line in lines:
+        body = line.body
+        if isinstance(body, e.SignalSent) and (body.run_id or body.workflow_id) in names:
+            child = new[names[body.run_id or body.workflow_id]]
+            yield signal_of(state, replace(body, workflow_id=child.workflow_id, run_id=child.run_id), partition_of)
 
 
 def cancel_of(state: RunState, body: e.CancelSent, partition_of: Callable[[str], int]) -> Request:
