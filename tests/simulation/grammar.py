@@ -36,6 +36,7 @@ from dramaturg import (
     workflow,
 )
 from dramaturg.testing.simulation.chance import Chance
+from dramaturg.testing.simulation.clients import Call
 from dramaturg_protocol.errors import StepTimedOut
 
 Program: TypeAlias = list[Any]
@@ -140,6 +141,10 @@ class Draw:
         name = self._chance.pick("construct", names)
         return [name, *CONSTRUCTS[name].draw(self, depth - 1)]
 
+    def name(self) -> str:
+        """One that nothing else has."""
+        return f"n{self._chance.below('name', 1 << 30)}"
+
     def programs(self, depth: int, most: int) -> list[Program]:
         return [self.program(depth) for _ in range(1 + self.number(max(1, min(most, self._left))))]
 
@@ -151,10 +156,12 @@ class Construct:
     Attributes:
       name: in programs.
       depth: 0 for one that holds no other.
+      is_run: what it holds is done by a run of its own.
     """
 
     name: ClassVar[str]
     depth: ClassVar[int] = 0
+    is_run: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         CONSTRUCTS[cls.name] = cls()
@@ -162,6 +169,14 @@ class Construct:
     def draw(self, draw: Draw, depth: int) -> list[Any]:
         """Parameters."""
         return []
+
+    def calls(self, run_id: str, parameters: list[Any]) -> Iterator[Call]:
+        """What clients send to it while it is under way.
+
+        Parameters:
+          run_id: of the run that performs it; empty where clients do not know that beforehand.
+        """
+        yield from ()
 
 
 # Steps.
@@ -505,6 +520,7 @@ class Child(Construct):
 
     name = "child"
     depth = 1
+    is_run = True
 
     def draw(self, draw: Draw, depth: int) -> list[Any]:
         return [draw.program(depth)]
@@ -602,6 +618,14 @@ class Logging(Construct):
 
     def expect(self) -> None:
         return None
+
+
+def calls_for(program: Program, run_id: str) -> Iterator[Call]:
+    """What clients send to a run that performs a program, and to those that it starts."""
+    construct = CONSTRUCTS[program[0]]
+    yield from construct.calls(run_id, program[1:])
+    for part in parts_of(program):
+        yield from calls_for(part, "" if construct.is_run else run_id)
 
 
 def parts_of(program: Program) -> Iterator[Program]:

@@ -149,6 +149,7 @@ class LimitedChildren(Construct):
 
     name = "children under a limit"
     depth = 1
+    is_run = True
 
     def draw(self, draw: Draw, depth: int) -> list[Any]:
         kinds = list(LIMITED_WORKFLOWS)
@@ -178,6 +179,7 @@ class TriedAgain(Construct):
 
     name = "child that is tried again"
     depth = 1
+    is_run = True
 
     def draw(self, draw: Draw, depth: int) -> list[Any]:
         return [draw.program(depth), draw.number(3), bool(draw.number(2))]

@@ -18,17 +18,19 @@ from dramaturg.testing.simulation.experiments import Finding
 from dramaturg_coordinator import advance
 from dramaturg_coordinator.advance import Advance
 from dramaturg_coordinator.batch import Held
-from dramaturg_coordinator.core import cuts, decide, evolve, replay
+from dramaturg_coordinator.core import asking, chains, cuts, decide, evolve, replay
 from dramaturg_coordinator.execution import Execution
 from dramaturg_coordinator.live import LiveRuns
 from dramaturg_coordinator.outbox import Outbox
+from dramaturg_coordinator.reception import Reception
 from dramaturg_coordinator.reconcile import Reconciler
 from dramaturg_coordinator.saga import Saga
+from dramaturg_coordinator.signals import Signals
 from dramaturg_coordinator.timers import Timers
 from dramaturg_coordinator.turn import Turn
 from dramaturg_protocol import events as e
 from dramaturg_protocol.faults import Fault
-from dramaturg_protocol.messages import ReportKind
+from dramaturg_protocol.messages import ReportKind, RequestKind
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import Lease
 from dramaturg_store.memory import MemoryInbox
@@ -300,6 +302,45 @@ def _forget_what_a_pause_holds() -> AbstractContextManager[Any]:
     return patch.dict(evolve._APPLY, {e.RunResumed: resumed})
 
 
+def _hear_a_signal_twice() -> AbstractContextManager[Any]:
+    real = Signals.receive
+
+    def receive(self: Signals, body: Any) -> None:
+        real(self, body)
+        if not self._kept.get(body.name):
+            real(self, body)
+
+    return patch.object(Signals, "receive", receive)
+
+
+def _drop_signals_at_continue_as_new() -> AbstractContextManager[Any]:
+    return patch.object(chains, "signals_of", lambda *_: ())
+
+
+def _hand_on_what_was_taken() -> AbstractContextManager[Any]:
+    real = chains.goes_on
+
+    def goes_on(state: Any, *rest: Any) -> bool:
+        return real(replace(state, messages=set()), *rest)
+
+    return patch.object(chains, "goes_on", goes_on)
+
+
+def _decide_the_next_approval() -> AbstractContextManager[Any]:
+    return patch.object(asking, "_is_meant", lambda *_: True)
+
+
+def _do_an_update_again() -> AbstractContextManager[Any]:
+    real = Reception.take
+
+    def take(self: Reception, request: Any, now: Any) -> None:
+        if request.kind is RequestKind.UPDATE:
+            self._run.state.messages.discard(request.message_id)
+        real(self, request, now)
+
+    return patch.object(Reception, "take", take)
+
+
 def _both(*patches: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
     stack = ExitStack()
     for each in patches:
@@ -364,4 +405,9 @@ BUGS: Sequence[Bug] = (
         within=400,
         finds=find_scheduled,
     ),
+    Bug("hear a signal twice", _hear_a_signal_twice, ("",)),
+    Bug("drop signals at continue_as_new", _drop_signals_at_continue_as_new, ("invariant_2",)),
+    Bug("hand on what was taken", _hand_on_what_was_taken, ("",), within=2000),
+    Bug("decide the next approval", _decide_the_next_approval, ("invariant_1",)),
+    Bug("do an update again", _do_an_update_again, ("",), within=2000),
 )

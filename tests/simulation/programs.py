@@ -9,15 +9,28 @@ from typing import Any
 
 from dramaturg.embedded import rules_of
 from dramaturg.testing.simulation.chance import Chance
+from dramaturg.testing.simulation.clients import Call
 from dramaturg.testing.simulation.experiments import Ending, Experiment, Finding, reduce, try_seed
 from dramaturg.testing.simulation.processes import NAMESPACE
-from dramaturg.testing.simulation.world import Call
 from dramaturg_protocol.config import Settings
 from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
 from dramaturg_protocol.ordering import start_order
 from dramaturg_protocol.records import StartOrder
-from tests.simulation.grammar import Draw, Program, expect, is_program, parts_of, programs_in, simulated_program
+from tests.simulation import outside, talk
+from tests.simulation.grammar import (
+    Draw,
+    Program,
+    calls_for,
+    expect,
+    is_program,
+    parts_of,
+    programs_in,
+    simulated_program,
+)
 from tests.simulation.limited import LIMITED_WORKFLOWS, OF_CLIENTS
+
+#: Their constructs are drawn, too.
+GRAMMARS = (talk,)
 
 RULES = rules_of(Settings(), replay_every_turn=False)
 
@@ -90,6 +103,9 @@ def experiment_of(scenario: Scenario) -> Experiment:
         if scenario.limit in ("skip", "cancel_running"):
             endings[order.run_id].append(Ending("CANCELLED"))
     optional = _end(scenario, calls, endings)
+    for run_id, program in zip(endings, (*scenario.programs, scenario.programs[0]), strict=False):
+        calls += calls_for(program, run_id)
+    calls.append(Call(5.0, finds=outside.redrives))
     return Experiment(calls, endings, optional)
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from dramaturg.testing.simulation import happenings as h
+from dramaturg.testing.simulation.talk_books import TalkBooks
 from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import evolve, fold
 from dramaturg_coordinator.core.run_state import OpenStep, RunState
@@ -42,7 +43,8 @@ OUTCOMES = (
     e.HookWithdrawn,
 )
 
-_OF_THE_PAST = (RequestKind.RETRY, RequestKind.RESET, RequestKind.RESUME)
+#: An update that was answered before is answered from the history.
+_OF_THE_PAST = (RequestKind.RETRY, RequestKind.RESET, RequestKind.RESUME, RequestKind.UPDATE)
 
 
 class Books:
@@ -75,6 +77,8 @@ class Books:
       foreign: bodies of dead letters that are to be expected.
       schedules: as they stood before the last decision.
       grants: when a limit's id let an execution through.
+      ended: runs that were closed at some time.
+      talk: what was said to runs.
     """
 
     def __init__(
@@ -114,6 +118,8 @@ class Books:
         self.foreign: set[str] = set()
         self.schedules: dict[str, ScheduleRecord] = {}
         self.grants: dict[str, dict[Ticket, datetime]] = defaultdict(dict)
+        self.ended: set[str] = set()
+        self.talk = TalkBooks(tables)
 
     def state(self, run_id: str) -> RunState:
         """What the stored history of a run says."""
@@ -155,6 +161,7 @@ class Books:
     def note(self, happening: h.Happening) -> None:
         """Write down what happened, before anybody judges it; `settle` follows."""
         self.new = {}
+        self.talk.read()
         match happening:
             case h.Acquired():
                 self.leases[happening.process] = happening.lease
@@ -234,6 +241,8 @@ class Books:
                 if (run_id, event.number) not in self._cut_out:
                     self._settle_event(run_id, event)
         for write in commit.writes:
+            if write.is_closed:
+                self.ended.add(write.run_id)
             # Recorded without the code, which is built from the whole history when it is needed.
             is_told = any(isinstance(event.body, e.WAKES) for event in write.events)
             if not is_told or self.state(write.run_id).phase is not RunPhase.OPEN:
@@ -249,6 +258,7 @@ class Books:
         message_id = getattr(body, "message_id", None)
         if isinstance(body, e.Cut):
             self.generations[run_id].add(body.generation)
+        self.talk.settle(body)
         if message_id is not None:
             self.counted[message_id] = f"event {event.number} of run {run_id}"
         if isinstance(body, OUTCOMES):

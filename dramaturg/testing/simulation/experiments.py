@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pydantic_core import from_json
 
 from dramaturg.testing.simulation.chance import Chance
+from dramaturg.testing.simulation.clients import Call
 from dramaturg.testing.simulation.faults import Fault
-from dramaturg.testing.simulation.world import Call, Violation, World
+from dramaturg.testing.simulation.world import Violation, World
 from dramaturg_coordinator.rules import Rules
 from dramaturg_protocol.records import RunRecord
 from dramaturg_protocol.schedule_records import SCHEDULE_TAG, ScheduleRecord

@@ -12,6 +12,7 @@ from dramaturg.testing.simulation import happenings as h
 from dramaturg.testing.simulation.books import OUTCOMES, Books, Position
 from dramaturg.testing.simulation.limit_invariants import LIMIT_INVARIANTS
 from dramaturg.testing.simulation.schedule_invariants import SCHEDULE_INVARIANTS
+from dramaturg.testing.simulation.talk_invariants import TALK_INVARIANTS
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.core.states import RunPhase, StepPhase
 from dramaturg_coordinator.live import LiveRun
@@ -19,7 +20,7 @@ from dramaturg_coordinator.run_record import record_of
 from dramaturg_protocol import events as e
 from dramaturg_protocol.ids import attempt_id
 from dramaturg_protocol.messages import ReportKind, StepReport, decode_task
-from dramaturg_protocol.records import STEP_LETTERS, RunWrites, WorkKind
+from dramaturg_protocol.records import STEP_LETTERS, DeadLetter, RunWrites, WorkKind
 
 Problems = Iterator[str]
 Invariant = Callable[[Books, h.Happening], Problems]
@@ -46,6 +47,8 @@ def invariant_1_an_outcome_counts_once(books: Books, happening: h.Happening) -> 
         if isinstance(body, e.Cut) and body.generation in books.generations[run_id]:
             yield f"event {event.number} of run {run_id} begins generation {body.generation}, which there was before"
         message_id = getattr(body, "message_id", None)
+        if isinstance(body, e.UpdateCompleted) or books.talk.is_carried_to(run_id, body):
+            continue
         if message_id is not None and not _is_part_of_a_cancel(books, run_id, event):
             if message_id in books.counted or message_id in seen:
                 yield f"message {message_id} counts twice: {books.counted.get(message_id)}, and event {event.number}"
@@ -101,7 +104,7 @@ def invariant_5_replay_asks_for_the_same(books: Books, happening: h.Happening) -
     for run_id, event in books.events():
         if isinstance(event.body, e.RunBlocked):
             yield f"run {run_id} is blocked: {event.body.message}"
-    if books.builder is None:
+    if books.builder is None or books.broken:
         return
     for run_id in books.new:
         state = books.state(run_id)
@@ -118,7 +121,9 @@ def invariant_6_one_bad_message_stops_no_other(books: Books, happening: h.Happen
     """Only what nobody can read is put aside. That all others go on is seen by their end."""
     if isinstance(happening, h.Committed | h.Operated):
         for letter in books.tables.letters:
-            if letter.source not in STEP_LETTERS and letter.body not in books.foreign:
+            if letter.source in STEP_LETTERS or _came_too_late(books, letter):
+                continue
+            if letter.body not in books.foreign:
                 yield f"a {letter.source} of run {letter.run_id} was put aside: {letter.reason}"
 
 
@@ -213,6 +218,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     invariant_10_counts_are_counts_of_rows,
     *LIMIT_INVARIANTS,
     *SCHEDULE_INVARIANTS,
+    *TALK_INVARIANTS,
     invariant_11_what_is_stored_is_the_fold,
 )
 
@@ -296,6 +302,12 @@ def _is_news(books: Books, report: StepReport) -> bool:
         and step.phase is not StepPhase.RETRYING
         and (step.generation, step.attempt, step.releases) == (report.generation, report.attempt, report.release)
     )
+
+
+def _came_too_late(books: Books, letter: DeadLetter) -> bool:
+    """Whether one run told another something that had ended: nobody waits for the answer."""
+    run_id = letter.run_id or ""
+    return '"kind":"signal"' in letter.body and (run_id in books.ended or books.state(run_id).is_closed)
 
 
 def _attempt_of(report: StepReport) -> str:

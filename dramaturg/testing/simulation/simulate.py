@@ -8,9 +8,10 @@ from typing import Any
 from dramaturg.embedded import rules_of
 from dramaturg.orders import Target, target_of
 from dramaturg.steps import StepFunction
+from dramaturg.testing.simulation.clients import Call
 from dramaturg.testing.simulation.experiments import Experiment, Finding, ending_of, reduce, try_seed, world_of
 from dramaturg.testing.simulation.processes import NAMESPACE
-from dramaturg.testing.simulation.world import Call, Violation
+from dramaturg.testing.simulation.world import Violation
 from dramaturg.workflows import BoundWorkflow, Workflow
 from dramaturg_protocol.config import Settings
 from dramaturg_protocol.ordering import start_order

@@ -11,7 +11,6 @@ import heapq
 import logging
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dramaturg.testing.clock import VirtualClock
@@ -19,6 +18,7 @@ from dramaturg.testing.simulation import happenings as h
 from dramaturg.testing.simulation.books import Books
 from dramaturg.testing.simulation.broker import SimulatedBroker
 from dramaturg.testing.simulation.chance import Chance
+from dramaturg.testing.simulation.clients import Call, Clients
 from dramaturg.testing.simulation.faults import FaultKind, FaultPlan
 from dramaturg.testing.simulation.invariants import INVARIANTS
 from dramaturg.testing.simulation.limit_invariants import lasting_slots
@@ -28,9 +28,8 @@ from dramaturg.testing.simulation.workers import Delivery, SimulatedWorker
 from dramaturg_coordinator.live import Builder
 from dramaturg_coordinator.rules import Rules
 from dramaturg_coordinator.watchdog import Watchdog
-from dramaturg_protocol.errors import DramaturgError
 from dramaturg_protocol.messages import Request, RequestKind, StepTask
-from dramaturg_protocol.records import RunRecord, StartOrder, WorkItem, WorkKind
+from dramaturg_protocol.records import RunRecord, WorkItem, WorkKind
 from dramaturg_protocol.schedule_records import Fired, ScheduleRecord
 from dramaturg_store.memory import MemoryDatabase
 
@@ -58,25 +57,10 @@ _TAKE = (
     FaultKind.EMPTIED,
 )
 _REPORT = (FaultKind.DOUBLED, FaultKind.FOREIGN, FaultKind.EMPTIED)
-_CALL = (FaultKind.DOUBLED, FaultKind.FAIL_BEFORE, FaultKind.FAIL_AFTER, FaultKind.HIDDEN, FaultKind.HIDDEN)
 
 
 class Violation(BaseException):
     """An invariant does not hold; nothing in the coordinator may catch this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a client sends, and when, in seconds from the beginning.
-
-    Attributes:
-      order: a start.
-      request: anything else.
-    """
-
-    at: float
-    order: StartOrder | None = None
-    request: Request | None = None
 
 
 class World:
@@ -92,7 +76,6 @@ class World:
 
     Attributes:
       has_schedules: whether there are any, and so what goes wrong only with them.
-      problems: what clients were told instead of an outcome.
     """
 
     def __init__(
@@ -125,14 +108,9 @@ class World:
             builder=builder,
             forgets_often=rules.replay_every_turn,
         )
-        self.problems: list[DramaturgError] = []
         self._worker = SimulatedWorker(rules.registry, rules.max_payload)
-        self._beginning = self.clock.now()
-        self._calls = [(self._beginning + timedelta(seconds=call.at), n, call) for n, call in enumerate(calls)]
-        heapq.heapify(self._calls)
+        self._clients = Clients(calls, self.database, self.faults, self.clock.now, self._in)
         self._deliveries: list[Delivery] = []
-        self._hidden: dict[str, datetime] = {}
-        self._workflow_ids = {call.order.run_id: call.order.workflow_id for call in calls if call.order is not None}
         self._count = len(calls)
         self._depth = 0
         self._operations = 0
@@ -171,11 +149,12 @@ class World:
             for problem in invariant(self.books, happening):
                 raise Violation(f"{invariant.__name__}: {problem}")
         self.books.settle(happening)
+        if isinstance(happening, h.Sent | h.Committed):
+            self._clients.look()
 
     def is_hidden(self, request: Request) -> bool:
         """Whether an inbox row's transaction is not visible yet."""
-        until = self._hidden.get(request.message_id)
-        return until is not None and self.clock.now() < until
+        return self._clients.is_hidden(request)
 
     def meanwhile(self, process: Process) -> None:
         """Go on without this process, until its lease is over and some things were done."""
@@ -203,7 +182,8 @@ class World:
     def _choices(self) -> list[Callable[[], None]]:
         now = self.clock.now()
         choices: list[Callable[[], None]] = [each.serve for each in self._processes if each.can_serve(now)]
-        if self._calls and self._calls[0][0] <= now:
+        call_at = self._clients.next_at
+        if call_at is not None and call_at <= now:
             choices.append(self._call)
         if self.broker.waiting and len(self._deliveries) < SLOTS:
             choices.append(self._take)
@@ -219,9 +199,8 @@ class World:
             return True
         if self._fails_for_long():
             return True
-        moments = [at for at, _, _ in self._calls[:1]]
+        moments = self._clients.moments()
         moments += [delivery.at for delivery in self._deliveries[:1]]
-        moments += [until for until in self._hidden.values() if until > now]
         work = [item for items in self.database.tables.work.values() for item in items.values()]
         leading = [each for each in self._processes if self._leads(each)]
         behind = max((each.behind for each in leading), default=timedelta(0))
@@ -273,11 +252,16 @@ class World:
         for item in work:
             if item.kind is WorkKind.STEP and item.message is not None and item.message not in self.books.entered:
                 raise Violation(f"invariant_2_commit_then_publish_then_acknowledge: nobody publishes {item.key}")
-        if self.database.tables.inbox:
+        if any(map(self._may_be_taken, self.database.tables.inbox.values())):
             self._rests += 1
             if self._rests > MOST_RESTS:
                 left = list(self.database.tables.inbox.values())
                 raise Violation(f"invariant_8_every_open_run_has_a_next_cause: nobody takes {left}")
+
+    def _may_be_taken(self, request: Request) -> bool:
+        """An update waits for its function, for as long as the run is open."""
+        record = self.database.tables.runs.get(request.run_id)
+        return request.kind is not RequestKind.UPDATE or record is None or record.closed_at is not None
 
     def _advance_to(self, moment: datetime) -> None:
         self.clock.set(moment)
@@ -290,40 +274,8 @@ class World:
     # Clients.
 
     def _call(self) -> None:
-        _, number, call = heapq.heappop(self._calls)
-        if call.request is not None and not self._may_send(call.request):
-            heapq.heappush(self._calls, (self._in(5.0), number, call))
-            return
-        fault = self.faults.draw("call", _CALL)
-        if fault is FaultKind.HIDDEN:
-            message_id = call.order.message_id if call.order else call.request.message_id if call.request else ""
-            self._hidden[message_id] = self._in(5.0)
-        if fault is not FaultKind.FAIL_BEFORE:
-            self._send(call)
-        if fault in (FaultKind.DOUBLED, FaultKind.FAIL_BEFORE, FaultKind.FAIL_AFTER):
-            heapq.heappush(self._calls, (self._in(5.0), number, call))
+        self._clients.call()
         self.look(h.Sent())
-
-    def _send(self, call: Call) -> None:
-        try:
-            if call.order is not None:
-                self.database.starts.submit([call.order])
-            if call.request is not None:
-                self.database.inbox.put([self._addressed(call.request)])
-        except DramaturgError as error:
-            self.problems.append(error)
-
-    def _may_send(self, request: Request) -> bool:
-        """Whether a client would: one that wants a run to go on looks for it first."""
-        if request.kind not in (RequestKind.RETRY, RequestKind.RESET):
-            return True
-        tables = self.database.tables
-        starts = (each for each in tables.inbox.values() if each.kind is RequestKind.START)
-        return request.run_id in tables.runs or any(each.run_id == request.run_id for each in starts)
-
-    def _addressed(self, request: Request) -> Request:
-        workflow_id = self._workflow_ids.get(request.run_id, request.run_id)
-        return dataclasses.replace(request, partition=self.database.partition_of(workflow_id))
 
     # Workers.
 
