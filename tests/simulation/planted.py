@@ -317,15 +317,6 @@ def _drop_signals_at_continue_as_new() -> AbstractContextManager[Any]:
     return patch.object(chains, "signals_of", lambda *_: ())
 
 
-def _hand_on_what_was_taken() -> AbstractContextManager[Any]:
-    real = chains.goes_on
-
-    def goes_on(state: Any, *rest: Any) -> bool:
-        return real(replace(state, messages=set()), *rest)
-
-    return patch.object(chains, "goes_on", goes_on)
-
-
 def _decide_the_next_approval() -> AbstractContextManager[Any]:
     return patch.object(asking, "_is_meant", lambda *_: True)
 
@@ -407,7 +398,6 @@ BUGS: Sequence[Bug] = (
     ),
     Bug("hear a signal twice", _hear_a_signal_twice, ("",)),
     Bug("drop signals at continue_as_new", _drop_signals_at_continue_as_new, ("invariant_2",)),
-    Bug("hand on what was taken", _hand_on_what_was_taken, ("",), within=2000),
     Bug("decide the next approval", _decide_the_next_approval, ("invariant_1",)),
     Bug("do an update again", _do_an_update_again, ("",), within=2000),
 )
