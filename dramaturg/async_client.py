@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 Ts = TypeVarTuple("Ts")
@@ -199,6 +203,23 @@ class AsyncClient(AsyncAnswers):
     @overload
     async def start(
         self, wf: PositionalStep[*Ts, R], /, *args: *Ts, **options: Unpack[StartOptions]
+    ) -> AsyncHandle[R]: ...
+    # Few arguments one by one: so a workflow's defaults may be left out, which `*args: *Ts` does not allow.
+    @overload
+    async def start(self, wf: Positional[R], /, **options: Unpack[StartOptions]) -> AsyncHandle[R]: ...
+    @overload
+    async def start(self, wf: Positional[A, R], a: A, /, **options: Unpack[StartOptions]) -> AsyncHandle[R]: ...
+    @overload
+    async def start(
+        self, wf: Positional[A, B, R], a: A, b: B, /, **options: Unpack[StartOptions]
+    ) -> AsyncHandle[R]: ...
+    @overload
+    async def start(
+        self, wf: Positional[A, B, C, R], a: A, b: B, c: C, /, **options: Unpack[StartOptions]
+    ) -> AsyncHandle[R]: ...
+    @overload
+    async def start(
+        self, wf: Positional[A, B, C, D, R], a: A, b: B, c: C, d: D, /, **options: Unpack[StartOptions]
     ) -> AsyncHandle[R]: ...
     @overload
     async def start(self, wf: Positional[*Ts, R], /, *args: *Ts, **options: Unpack[StartOptions]) -> AsyncHandle[R]: ...

@@ -37,6 +37,10 @@ from dramaturg_store.reads import EventRow
 from dramaturg_store.store import SqlStore
 
 P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 Ts = TypeVarTuple("Ts")
@@ -95,6 +99,19 @@ class Client(Answers, Batches):
     def start(self, wf: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
     @overload
     def start(self, wf: PositionalStep[*Ts, R], /, *args: *Ts, **options: Unpack[StartOptions]) -> Handle[R]: ...
+    # Few arguments one by one: so a workflow's defaults may be left out, which `*args: *Ts` does not allow.
+    @overload
+    def start(self, wf: Positional[R], /, **options: Unpack[StartOptions]) -> Handle[R]: ...
+    @overload
+    def start(self, wf: Positional[A, R], a: A, /, **options: Unpack[StartOptions]) -> Handle[R]: ...
+    @overload
+    def start(self, wf: Positional[A, B, R], a: A, b: B, /, **options: Unpack[StartOptions]) -> Handle[R]: ...
+    @overload
+    def start(self, wf: Positional[A, B, C, R], a: A, b: B, c: C, /, **options: Unpack[StartOptions]) -> Handle[R]: ...
+    @overload
+    def start(
+        self, wf: Positional[A, B, C, D, R], a: A, b: B, c: C, d: D, /, **options: Unpack[StartOptions]
+    ) -> Handle[R]: ...
     @overload
     def start(self, wf: Positional[*Ts, R], /, *args: *Ts, **options: Unpack[StartOptions]) -> Handle[R]: ...
     def start(self, wf: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:  # type: ignore[misc]

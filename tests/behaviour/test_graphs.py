@@ -368,7 +368,7 @@ def test_a_graph_takes_the_options_of_a_start_and_no_arguments(env: WorkflowEnv)
     assert first.run_id == again.run_id
     assert first.describe().workflow == "graph:bound"
     with pytest.raises(TypeError, match="takes no arguments"):
-        env.client.start(graph, 1)  # type: ignore[misc]
+        env.client.start(graph, 1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"client\.start"):
         graph()
 

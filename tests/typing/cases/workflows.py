@@ -27,6 +27,11 @@ async def checkout_2(order_id: str, cents: int, *, note: str = "") -> dict[str, 
     return {"receipt": await charge(order_id, cents), "note": note}
 
 
+@workflow
+async def greet(name: str, greeting: str = "Hello") -> str:
+    return f"{greeting}, {name}"
+
+
 @workflow  # expect-error: argument
 def not_async(order_id: str) -> str:
     return order_id
@@ -61,6 +66,22 @@ def options_stand_beside_positional_arguments(client: Client) -> None:
     client.start(checkout, "A-1", 4200, id=1)  # expect-error: argument
     client.start(checkout, "A-1", 4200, idd="x")  # expect-error: argument
     client.start(checkout, "A-1", 4200, id="x", on_conflict="retry")  # expect-error: argument
+
+
+def what_has_a_default_may_be_left_out_beside_options(client: Client) -> None:
+    assert_type(client.start(greet, "Ann", id="x"), Handle[str])
+    assert_type(client.start(greet, "Ann", "Hi", id="x"), Handle[str])
+    client.start(greet, id="x")  # expect-error: argument
+    client.start(greet, 1, id="x")  # expect-error: argument
+    client.start(greet, "Ann", 1, id="x")  # expect-error: argument
+
+
+async def so_it_may_for_coroutines_and_children(client: AsyncClient) -> None:
+    assert_type(await client.start(greet, "Ann", id="x"), AsyncHandle[str])
+    assert_type(await dramaturg.child(greet, "Ann", id="x"), str)
+    assert_type(dramaturg.start_child(greet, "Ann", id="x"), dramaturg.ChildHandle[str])
+    await client.start(greet, 1, id="x")  # expect-error: argument
+    await dramaturg.child(greet, 1, id="x")  # expect-error: argument
 
 
 def options_on_the_workflow_go_with_any_arguments(client: Client) -> None:
