@@ -172,10 +172,15 @@ def begin(connection: Connection, *, for_write: bool = False) -> None:
     if connection.dialect.name != "sqlite":
         return
     raw: Any = connection.connection.driver_connection
-    if not raw.in_transaction:
+    if raw.in_transaction:
+        return
+    statement = "BEGIN IMMEDIATE" if for_write else "BEGIN"
+    if connection.dialect.is_async:
+        connection.exec_driver_sql(statement)
+    else:
         # Past SQLAlchemy, to which a statement is a hundred calls: there is one for each turn.
         with driver_errors(connection):
-            raw.execute("BEGIN IMMEDIATE" if for_write else "BEGIN")
+            raw.execute(statement)
 
 
 @contextmanager
