@@ -6,6 +6,7 @@ Each option has an environment variable, so that a test which starts a process o
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -43,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell has what it starts in the background ignore Ctrl-C, and so would the processes that tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["DRAMATURG_TEST_REPLAY"] = "1" if config.getoption("replay_every_turn") else "0"
     os.environ["DRAMATURG_TEST_ENCRYPTED"] = "1" if config.getoption("encrypted") else "0"
     os.environ["DRAMATURG_TEST_DATABASE"] = str(config.getoption("database"))

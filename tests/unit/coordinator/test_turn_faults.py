@@ -456,10 +456,10 @@ def test_an_exception_inside_the_advance_puts_that_runs_messages_aside_and_the_o
         bench.complete(task, 1)
     real = decide.on_report
 
-    def broken(state: Any, *args: Any) -> Any:
+    def broken(state: Any, *args: Any, **said: Any) -> Any:
         if state.run_id == offender:
             raise ZeroDivisionError("a bug")
-        return real(state, *args)
+        return real(state, *args, **said)
 
     monkeypatch.setattr(decide, "on_report", broken)
     bench.turns()
