@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from dramaturg.callers_transactions import on_connection
-from dramaturg_protocol.messages import SettleVerb
+from dramaturg_protocol.request_bodies import SettleVerb
 
 if TYPE_CHECKING:
     from dramaturg.approvals import Approvals

@@ -17,8 +17,9 @@ from dramaturg_protocol.asking_tokens import Place, read_approval_token
 from dramaturg_protocol.errors import NotFound, PayloadError
 from dramaturg_protocol.event_codec import decode_body
 from dramaturg_protocol.events import ApprovalDecided, ApprovalRequested, ApprovalWithdrawn, Cut, HistoryEvent
-from dramaturg_protocol.messages import DecideBody, RequestKind
+from dramaturg_protocol.messages import RequestKind
 from dramaturg_protocol.payloads import Payload, decode_value
+from dramaturg_protocol.request_bodies import DecideBody
 from dramaturg_store.approvals import OpenApprovalRow
 
 if TYPE_CHECKING:

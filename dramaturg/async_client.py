@@ -21,8 +21,9 @@ from dramaturg.steps import StepFunction
 from dramaturg.workflows import BoundWorkflow, Workflow
 from dramaturg_protocol.config import Settings
 from dramaturg_protocol.durations import Duration, parse_duration
-from dramaturg_protocol.messages import ControlBody, RequestKind
+from dramaturg_protocol.messages import RequestKind
 from dramaturg_protocol.options import StartOptions
+from dramaturg_protocol.request_bodies import ControlBody
 
 if TYPE_CHECKING:
     from dramaturg.async_schedules import AsyncSchedules

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from dramaturg.filters import OPEN_STATUSES, STATUSES, Chosen
-from dramaturg_protocol.messages import ControlBody, RequestKind
+from dramaturg_protocol.messages import RequestKind
+from dramaturg_protocol.request_bodies import ControlBody
 
 if TYPE_CHECKING:
     from dramaturg import views

@@ -28,9 +28,10 @@ from dramaturg_actors.application_broker import serving_command
 from dramaturg_protocol.config import Settings, load_settings, use_codec_of
 from dramaturg_protocol.durations import Duration, parse_duration
 from dramaturg_protocol.errors import NotFound
-from dramaturg_protocol.messages import Request, decode_start
+from dramaturg_protocol.messages import Request
 from dramaturg_protocol.options import StartOptions
 from dramaturg_protocol.records import RunRecord, StartOrder
+from dramaturg_protocol.request_bodies import decode_start
 from dramaturg_store.clock import Now, system_now
 from dramaturg_store.database import Database
 from dramaturg_store.reads import EventRow

@@ -15,16 +15,11 @@ from dramaturg import views
 from dramaturg.filters import moment_since
 from dramaturg_protocol.durations import Duration
 from dramaturg_protocol.errors import NotFound, WrongState
-from dramaturg_protocol.messages import (
-    ControlBody,
-    Request,
-    RequestKind,
-    decode_report,
-    encode_message,
-)
+from dramaturg_protocol.messages import Request, RequestKind, decode_report, encode_message
 from dramaturg_protocol.reading import MalformedMessage
 from dramaturg_protocol.records import STEP_LETTERS, LetterFilter, LetterKind
 from dramaturg_protocol.records import DeadLetter as Stored
+from dramaturg_protocol.request_bodies import ControlBody
 from dramaturg_protocol.shown import shown_json
 
 if TYPE_CHECKING:

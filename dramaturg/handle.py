@@ -12,7 +12,8 @@ from dramaturg.family_trees import tree_of
 from dramaturg.orders import Target
 from dramaturg_protocol.definitions import StepDefinition
 from dramaturg_protocol.durations import Duration
-from dramaturg_protocol.messages import ControlBody, DecideBody, RequestKind, SettleVerb
+from dramaturg_protocol.messages import RequestKind
+from dramaturg_protocol.request_bodies import ControlBody, DecideBody, SettleVerb
 
 if TYPE_CHECKING:
     from dramaturg.client import Client

@@ -18,9 +18,10 @@ from dramaturg_actors.application_broker import is_shared, meeting_broker_of
 from dramaturg_protocol.config import Settings
 from dramaturg_protocol.errors import ConfigurationError
 from dramaturg_protocol.faults import Unreachable
-from dramaturg_protocol.messages import Request, StartBody, decode_start
+from dramaturg_protocol.messages import Request
 from dramaturg_protocol.records import StartOrder, StartOutcome
 from dramaturg_protocol.redis_keys import START_ACTOR, START_QUEUE
+from dramaturg_protocol.request_bodies import StartBody, decode_start
 from dramaturg_protocol.sealing import is_sealing, seal
 from dramaturg_store.database import Database
 

@@ -14,22 +14,19 @@ from dramaturg_protocol.asking_tokens import read_hook_token
 from dramaturg_protocol.definitions import registry
 from dramaturg_protocol.event_codec import decode_body
 from dramaturg_protocol.ids import new_message_id, new_run_id, run_id_of_message
-from dramaturg_protocol.messages import (
+from dramaturg_protocol.messages import Reply, Request, RequestKind, encode_message
+from dramaturg_protocol.payloads import Payload, encode_value
+from dramaturg_protocol.records import RunRecord
+from dramaturg_protocol.request_bodies import (
     ControlBody,
     DecideBody,
     ForkFrom,
-    Reply,
-    Request,
-    RequestKind,
     ResolveBody,
     RunMessage,
     SettleBody,
     SettleVerb,
     StartBody,
-    encode_message,
 )
-from dramaturg_protocol.payloads import Payload, encode_value
-from dramaturg_protocol.records import RunRecord
 from dramaturg_protocol.run_events import RunStarted
 from dramaturg_protocol.signatures import CallSchema
 from dramaturg_protocol.step_tokens import read_token

@@ -33,14 +33,10 @@ from dramaturg_coordinator.run_limits import RunLimits
 from dramaturg_coordinator.run_record import record_of
 from dramaturg_coordinator.window import Admitted
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import (
-    Request,
-    StartBody,
-    StepReport,
-    StepTask,
-)
+from dramaturg_protocol.messages import Request, StepReport, StepTask
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import RunWrites, WorkItem, WorkKind
+from dramaturg_protocol.request_bodies import StartBody
 
 logger = logging.getLogger("dramaturg.coordinator")
 

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pydantic_core import to_json
 
 from dramaturg_coordinator.own_messages import Message
-from dramaturg_protocol.messages import Request, RequestKind, StepReport, decode_start
+from dramaturg_protocol.messages import Request, RequestKind, StepReport
 from dramaturg_protocol.reading import MalformedMessage
 from dramaturg_protocol.records import DeadLetter, RunWrites
+from dramaturg_protocol.request_bodies import decode_start
 
 #: Until the coordinator is restarted.
 ALWAYS = datetime.max.replace(tzinfo=UTC)

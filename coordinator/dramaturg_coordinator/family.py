@@ -15,8 +15,9 @@ from dramaturg_coordinator.core.states import RunPhase
 from dramaturg_coordinator.live import LiveRun
 from dramaturg_coordinator.rules import Rules
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import Request, RequestKind, StartBody, decode_start
+from dramaturg_protocol.messages import Request, RequestKind
 from dramaturg_protocol.records import RunWrites
+from dramaturg_protocol.request_bodies import StartBody, decode_start
 
 #: Claims a workflow id for a run: the open run that has it instead, if any does.
 ClaimId = Callable[[str, str], str | None]

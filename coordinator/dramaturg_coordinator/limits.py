@@ -24,9 +24,10 @@ from dramaturg_coordinator.limit_book import LimitBook
 from dramaturg_coordinator.ports import Store
 from dramaturg_protocol.limit_messages import LimitBody, decode_limit
 from dramaturg_protocol.limits import Slot, Ticket
-from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.reading import MalformedMessage
 from dramaturg_protocol.records import DeadLetter, RunWrites
+from dramaturg_protocol.request_bodies import ControlBody
 
 #: The requests that are for a limit and not for a run.
 FOR_LIMITS = frozenset({RequestKind.ASK, RequestKind.FREE})

@@ -16,8 +16,9 @@ from dramaturg_protocol import events as e
 from dramaturg_protocol.definitions import Listener, Registry
 from dramaturg_protocol.event_codec import encode_body
 from dramaturg_protocol.ids import run_id_of_message
-from dramaturg_protocol.messages import Request, RequestKind, StartBody, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.payloads import Payload
+from dramaturg_protocol.request_bodies import StartBody
 from dramaturg_protocol.shown import shown
 from dramaturg_protocol.tags import tagged_text
 

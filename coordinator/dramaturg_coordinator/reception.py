@@ -23,10 +23,11 @@ from dramaturg_coordinator.requests import events_of, fork_in
 from dramaturg_coordinator.rules import Rules
 from dramaturg_coordinator.run_code import RunCode
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import Reply, Request, RequestKind, StartBody
+from dramaturg_protocol.messages import Reply, Request, RequestKind
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.reading import MalformedMessage
 from dramaturg_protocol.records import RunWrites
+from dramaturg_protocol.request_bodies import StartBody
 from dramaturg_protocol.talk_messages import QuestionBody, decode_question
 
 #: Said by somebody who may not wait for the answer: what is refused is put aside then.

@@ -10,20 +10,18 @@ from dramaturg_coordinator.core import asking, children, cuts, decide, talk, ver
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.rules import PYTHON, Rules
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import (
+from dramaturg_protocol.messages import Request, RequestKind, decode_report
+from dramaturg_protocol.payloads import Payload
+from dramaturg_protocol.request_bodies import (
     ControlBody,
-    Request,
-    RequestKind,
     StartBody,
     decode_child_closed,
     decode_control,
     decode_decide,
-    decode_report,
     decode_resolve,
     decode_settle,
     decode_start,
 )
-from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.talk_messages import decode_signal
 
 

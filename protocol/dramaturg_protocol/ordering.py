@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from dramaturg_protocol.ids import new_run_id, run_id_of_key, run_id_of_message
-from dramaturg_protocol.messages import StartBody, encode_message
+from dramaturg_protocol.messages import encode_message
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import StartOrder
+from dramaturg_protocol.request_bodies import StartBody
 from dramaturg_protocol.signatures import CallSchema
 from dramaturg_protocol.talk_messages import SignalBody
 

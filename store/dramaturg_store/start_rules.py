@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dramaturg_protocol.errors import AlreadyStarted, IdempotencyMismatch
-from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.records import StartOrder, StartOutcome
+from dramaturg_protocol.request_bodies import ControlBody
 from dramaturg_protocol.sealing import same_digest
 
 COMPLETED = "COMPLETED"

@@ -33,8 +33,9 @@ from dramaturg import (
     workflow,
 )
 from dramaturg.testing import WorkflowEnv
-from dramaturg_protocol.messages import DecideBody, Request, RequestKind, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.records import WorkKind
+from dramaturg_protocol.request_bodies import DecideBody
 from tests.behaviour.histories import events_of, has_gapless_numbers, types_of
 
 ran: list[str] = []

@@ -11,9 +11,10 @@ import pytest
 
 from dramaturg import AsyncClient, NotFound, StepFailed, WorkflowFailed, WrongState, step, workflow
 from dramaturg.testing import WorkflowEnv
-from dramaturg_protocol.messages import ReportKind, Request, RequestKind, StartBody, StepReport, encode_message
+from dramaturg_protocol.messages import ReportKind, Request, RequestKind, StepReport, encode_message
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import DeadLetter, LetterKind
+from dramaturg_protocol.request_bodies import StartBody
 from tests.behaviour.histories import events_of
 
 ran: Counter[str] = Counter()

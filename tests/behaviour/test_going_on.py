@@ -25,7 +25,8 @@ from dramaturg import (
     workflow,
 )
 from dramaturg.testing import WorkflowEnv
-from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
+from dramaturg_protocol.request_bodies import ControlBody
 from tests.behaviour.histories import events_of, has_gapless_numbers, types_of
 
 ran: Counter[str] = Counter()

@@ -10,9 +10,10 @@ import pytest
 from dramaturg_coordinator.core.firing import Deciding
 from dramaturg_coordinator.core.schedule_rows import new_row
 from dramaturg_protocol.faults import Fenced
-from dramaturg_protocol.messages import RequestKind, StartBody, encode_message
+from dramaturg_protocol.messages import RequestKind, encode_message
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import Lease
+from dramaturg_protocol.request_bodies import StartBody
 from dramaturg_protocol.schedule_records import Fired, Found, ScheduleRecord
 from dramaturg_protocol.schedule_specs import Spec
 from tests.conformance.worlds import EPOCH, NAMESPACE, OpenDatabase, a_closed_run, a_lease, a_new_run

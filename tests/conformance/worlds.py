@@ -11,7 +11,7 @@ from sqlalchemy import text, update
 
 from dramaturg_coordinator.ports import Inbox, Leases, Schedules, Store
 from dramaturg_protocol.events import HistoryEvent, RunCompleted, RunStarted, StepCompleted, StepScheduled
-from dramaturg_protocol.messages import ControlBody, Reply, Request, RequestKind, StartBody, encode_message
+from dramaturg_protocol.messages import Reply, Request, RequestKind, encode_message
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import (
     DeadLetter,
@@ -23,6 +23,7 @@ from dramaturg_protocol.records import (
     WorkItem,
     WorkKind,
 )
+from dramaturg_protocol.request_bodies import ControlBody, StartBody
 from dramaturg_protocol.schedule_records import Fired, Firing, Found, ScheduleRecord
 from dramaturg_store.database import Database
 from dramaturg_store.engines import make_engine

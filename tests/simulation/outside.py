@@ -12,9 +12,10 @@ from pydantic_core import from_json
 
 from dramaturg.testing.simulation.clients import Finder, is_known
 from dramaturg_protocol.asking_tokens import Place
-from dramaturg_protocol.messages import DecideBody, Request, RequestKind, ResolveBody, RunMessage, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.payloads import Payload, encode_value
 from dramaturg_protocol.records import WorkKind
+from dramaturg_protocol.request_bodies import DecideBody, ResolveBody, RunMessage
 from dramaturg_protocol.signatures import CallSchema
 from dramaturg_protocol.talk_messages import QuestionBody, SignalBody
 from dramaturg_store.memory import Tables

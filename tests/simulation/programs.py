@@ -13,9 +13,10 @@ from dramaturg.testing.simulation.clients import Call
 from dramaturg.testing.simulation.experiments import Ending, Experiment, Finding, reduce, try_seed
 from dramaturg.testing.simulation.processes import NAMESPACE
 from dramaturg_protocol.config import Settings
-from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.ordering import start_order
 from dramaturg_protocol.records import StartOrder
+from dramaturg_protocol.request_bodies import ControlBody
 from tests.simulation import outside, talk
 from tests.simulation.grammar import (
     Draw,

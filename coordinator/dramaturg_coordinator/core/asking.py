@@ -17,9 +17,10 @@ from dramaturg_coordinator.core.run_state import Answer, OpenApproval, OpenHook,
 from dramaturg_coordinator.core.states import next_asked_phase
 from dramaturg_protocol import events as e
 from dramaturg_protocol.errors import PayloadError
-from dramaturg_protocol.messages import DecideBody, Request, ResolveBody
+from dramaturg_protocol.messages import Request
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import WorkItem, WorkKind
+from dramaturg_protocol.request_bodies import DecideBody, ResolveBody
 from dramaturg_protocol.sealing import seal
 
 KINDS = (WorkKind.APPROVAL, WorkKind.HOOK)

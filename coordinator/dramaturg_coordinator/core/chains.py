@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import Request, RequestKind, StartBody, decode_decide, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
+from dramaturg_protocol.request_bodies import StartBody, decode_decide
 from dramaturg_protocol.talk_messages import SignalBody
 
 #: These are about the run for which they came.

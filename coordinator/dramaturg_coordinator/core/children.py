@@ -15,15 +15,9 @@ from dramaturg_coordinator.core.run_state import OpenChild, RunState
 from dramaturg_coordinator.core.states import RunPhase
 from dramaturg_protocol import events as e
 from dramaturg_protocol.ids import run_id_of_child
-from dramaturg_protocol.messages import (
-    ChildClosedBody,
-    ControlBody,
-    Request,
-    RequestKind,
-    StartBody,
-    encode_message,
-)
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.parents import ParentLink
+from dramaturg_protocol.request_bodies import ChildClosedBody, ControlBody, StartBody
 
 #: What a parent asks of a child that may be there already (`StartBody.again`).
 TELL, RETRY = "tell", "retry"

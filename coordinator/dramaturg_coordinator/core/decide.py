@@ -17,17 +17,10 @@ from dramaturg_coordinator.core.states import RunPhase, StepPhase
 from dramaturg_protocol import events as e
 from dramaturg_protocol.definitions import EffectiveOptions
 from dramaturg_protocol.ids import attempt_id, is_local_worker
-from dramaturg_protocol.messages import (
-    ControlBody,
-    ReportKind,
-    Request,
-    StartBody,
-    StepReport,
-    StepTask,
-    encode_message,
-)
+from dramaturg_protocol.messages import ReportKind, Request, StepReport, StepTask, encode_message
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import WorkItem, WorkKind
+from dramaturg_protocol.request_bodies import ControlBody, StartBody
 from dramaturg_protocol.signs import Sign, encode_sign
 
 _OF_ONE_DELIVERY = (ReportKind.STARTED, ReportKind.ALIVE, ReportKind.RELEASED, ReportKind.EXPIRED)

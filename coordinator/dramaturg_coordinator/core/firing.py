@@ -17,7 +17,8 @@ from pydantic_core import from_json, to_json
 from dramaturg_protocol.errors import InvalidSchedule
 from dramaturg_protocol.firing_times import FiringTimes, times_of
 from dramaturg_protocol.ids import run_id_of_key
-from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
+from dramaturg_protocol.request_bodies import ControlBody
 from dramaturg_protocol.schedule_checks import spec_from_json
 from dramaturg_protocol.schedule_records import (
     SCHEDULE_TAG,

@@ -16,7 +16,8 @@ from dramaturg_coordinator.core.effective import effective
 from dramaturg_coordinator.core.evolve import fold
 from dramaturg_coordinator.core.refusal import Refusal
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import ForkFrom, Request, StartBody
+from dramaturg_protocol.messages import Request
+from dramaturg_protocol.request_bodies import ForkFrom, StartBody
 
 
 def fork_of(

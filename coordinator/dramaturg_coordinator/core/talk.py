@@ -10,7 +10,8 @@ from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.core.states import RunPhase
 from dramaturg_protocol import events as e
 from dramaturg_protocol.ids import run_id_of_child
-from dramaturg_protocol.messages import ControlBody, Request, RequestKind, encode_message
+from dramaturg_protocol.messages import Request, RequestKind, encode_message
+from dramaturg_protocol.request_bodies import ControlBody
 from dramaturg_protocol.talk_messages import SignalBody
 
 

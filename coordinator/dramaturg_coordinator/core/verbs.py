@@ -14,8 +14,9 @@ from dramaturg_coordinator.core.refusal import Refusal
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_coordinator.core.states import RunPhase, StepPhase
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import ControlBody, Request, SettleBody, SettleVerb
+from dramaturg_protocol.messages import Request
 from dramaturg_protocol.payloads import Payload
+from dramaturg_protocol.request_bodies import ControlBody, SettleBody, SettleVerb
 
 
 def on_pause(state: RunState, request: Request, body: ControlBody) -> Sequence[e.EventBody]:

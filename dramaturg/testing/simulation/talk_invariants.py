@@ -9,8 +9,9 @@ from dramaturg.testing.simulation import happenings as h
 from dramaturg.testing.simulation.books import Books
 from dramaturg_coordinator.core.effective import effective
 from dramaturg_protocol import events as e
-from dramaturg_protocol.messages import Reply, RequestKind, decode_decide, decode_resolve
+from dramaturg_protocol.messages import Reply, RequestKind
 from dramaturg_protocol.records import RunWrites
+from dramaturg_protocol.request_bodies import decode_decide, decode_resolve
 
 _SAID = (RequestKind.SIGNAL, RequestKind.QUERY, RequestKind.UPDATE, RequestKind.DECIDE, RequestKind.RESOLVE)
 

@@ -19,7 +19,6 @@ from dramaturg_coordinator.turn import Observer
 from dramaturg_protocol.definitions import registry
 from dramaturg_protocol.events import ErrorInfo, HistoryEvent, type_of
 from dramaturg_protocol.messages import (
-    ControlBody,
     ReportKind,
     Request,
     RequestKind,
@@ -30,6 +29,7 @@ from dramaturg_protocol.messages import (
 )
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import DeadLetter, Lease, RunRecord, StoredRun, WorkItem
+from dramaturg_protocol.request_bodies import ControlBody
 from dramaturg_store.memory import MemoryDatabase
 from dramaturg_store.memory_peers import MemoryPeers
 

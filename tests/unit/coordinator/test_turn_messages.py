@@ -14,18 +14,10 @@ import pytest
 
 from dramaturg import RetryPolicy, Workflow, sleep, step, workflow
 from dramaturg_coordinator.turn import BATCH
-from dramaturg_protocol.messages import (
-    ControlBody,
-    ReportKind,
-    Request,
-    RequestKind,
-    StartBody,
-    StepReport,
-    decode_task,
-    encode_message,
-)
+from dramaturg_protocol.messages import ReportKind, Request, RequestKind, StepReport, decode_task, encode_message
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import Unreadable
+from dramaturg_protocol.request_bodies import ControlBody, StartBody
 from dramaturg_protocol.run_events import RunCancelRequested
 from tests.unit.coordinator.bench import Bench
 

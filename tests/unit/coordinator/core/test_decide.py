@@ -12,9 +12,10 @@ from dramaturg_coordinator.core.retry import GiveUp, Retry, decide_retry
 from dramaturg_coordinator.core.run_state import RunState
 from dramaturg_protocol import events as e
 from dramaturg_protocol.definitions import EffectiveOptions
-from dramaturg_protocol.messages import ControlBody, ReportKind, Request, RequestKind, StartBody
+from dramaturg_protocol.messages import ReportKind, Request, RequestKind
 from dramaturg_protocol.payloads import Payload
 from dramaturg_protocol.records import WorkItem, WorkKind
+from dramaturg_protocol.request_bodies import ControlBody, StartBody
 from dramaturg_protocol.retries import RetryPolicy
 from tests.unit.coordinator.core.runs import EPOCH, ERROR, a_report, a_run, completed, happen, scheduled, timer
 
