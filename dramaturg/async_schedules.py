@@ -10,8 +10,9 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 from dramaturg.async_client import AsyncHandle
 from dramaturg.graphs.authoring import Graph
 from dramaturg.handle import Positional, PositionalStep
+from dramaturg.schedule_options import NewScheduleOptions, ScheduleOptions
 from dramaturg.schedule_views import ScheduleDescription
-from dramaturg.schedules import NewScheduleOptions, ScheduleOptions, Schedules
+from dramaturg.schedules import Schedules
 from dramaturg.workflows import BoundWorkflow
 from dramaturg_protocol.schedule_specs import OverlapName
 

@@ -7,26 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, overload
 from zoneinfo import ZoneInfo
 
 from pydantic_core import from_json, to_json
 
 from dramaturg.graphs.authoring import Graph
 from dramaturg.handle import Handle, Positional, PositionalStep
+from dramaturg.schedule_options import NewScheduleOptions, ScheduleOptions
 from dramaturg.schedule_views import ScheduleDescription, describe_schedule
 from dramaturg.scheduled_calls import ScheduledCall, scheduled_call
 from dramaturg.workflows import BoundWorkflow
 from dramaturg_coordinator.core import schedule_rows
 from dramaturg_coordinator.core.firing import MOST_WAITING, Deciding, spec_in, times_in
-from dramaturg_protocol.durations import Duration
 from dramaturg_protocol.errors import AlreadyScheduled, InvalidSchedule, NotFound
 from dramaturg_protocol.firing_times import zone_of
 from dramaturg_protocol.options import check_start_options
 from dramaturg_protocol.schedule_checks import moment_of, overlap_of, spec_of
 from dramaturg_protocol.schedule_declared import catchup_of
 from dramaturg_protocol.schedule_records import Fired, Found, Paused, ScheduleRecord
-from dramaturg_protocol.schedule_specs import CalendarLike, OverlapName
+from dramaturg_protocol.schedule_specs import OverlapName
 
 if TYPE_CHECKING:
     from dramaturg.client import Client
@@ -40,49 +40,6 @@ _TIMES = ("cron", "every", "calendar", "at")
 _BESIDE = ("timezone", "jitter", "start_at", "end_at")
 _RIGHT_BEFORE = timedelta(microseconds=1)
 _LONGEST_ID = 200
-
-
-class ScheduleOptions(TypedDict, total=False):
-    """The options of ``client.schedules.create`` and ``update``.
-
-    Attributes:
-      cron: five fields as in ``crontab(5)``, or ``@daily`` and the like, in the time zone.
-      every: a duration, elapsed; from ``start_at``, else from now.
-      calendar: `Calendar` or a dict of its fields: every so many days, weeks, months, years at a time of day.
-      at: one moment.
-      timezone: of the clock that ``cron`` and ``calendar`` follow; UTC by default.
-      jitter: each firing is as much later, at most; how much follows from schedule and time.
-      start_at, end_at: the first and the last moment that a time may be.
-      overlap: what becomes of a firing while a run of an earlier one is open: ``skip`` (the default), ``buffer_one``,
-        ``buffer_all``, ``cancel_other``, ``terminate_other`` or ``allow_all``.
-      catchup: how late a firing may be made up for, after an outage (one hour by default); later ones are missed, and
-        counted.
-      note: for people.
-      tags: of its runs.
-    """
-
-    cron: str | None
-    every: Duration | None
-    calendar: CalendarLike | None
-    at: datetime | None
-    timezone: str
-    jitter: Duration | None
-    start_at: datetime | None
-    end_at: datetime | None
-    overlap: OverlapName
-    catchup: Duration
-    note: str
-    tags: Mapping[str, str | int | bool] | None
-
-
-class NewScheduleOptions(ScheduleOptions, total=False):
-    """The options of ``client.schedules.create``: those of `ScheduleOptions`, and how it begins.
-
-    Attributes:
-      paused: it does not fire before it is resumed.
-    """
-
-    paused: bool
 
 
 class Schedules:

@@ -231,7 +231,7 @@ def _told_as_usage() -> Generator[None, None, None]:
 
 
 def _apart(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    from dramaturg.schedules import ScheduleOptions
+    from dramaturg.schedule_options import ScheduleOptions
 
     taken = sorted({*ScheduleOptions.__annotations__, "paused"} & kwargs.keys())
     if taken:
