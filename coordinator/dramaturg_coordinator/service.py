@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from dramaturg_coordinator.duties import Duties
+from dramaturg_coordinator.housekeeping import Housekeeping
 from dramaturg_coordinator.ports import (
     Clock,
     Inbox,
@@ -120,7 +119,7 @@ class Coordinator:
         self._watchdog = Watchdog(rules.code_limit, note)
         self._tenure: Tenure | None = None
         self._thread: threading.Thread | None = None
-        self._scheduler: Any = None
+        self._housekeeping: Housekeeping | None = None
         self._is_stopping = threading.Event()
         self._pause = _FIRST_PAUSE
         self._told_held: int | None = None
@@ -256,10 +255,9 @@ class Coordinator:
         """
         self._is_stopping.set()
         self._wake_quietly()
-        if self._scheduler is not None:
-            # Waits for the duty that is under way: it must not open the database again.
-            self._scheduler.shutdown()
-            self._scheduler = None
+        if self._housekeeping is not None:
+            self._housekeeping.stop()
+            self._housekeeping = None
         if self._thread is not None:
             self._thread.join(timeout)
         tenure, self._tenure = self._tenure, None
@@ -291,21 +289,11 @@ class Coordinator:
             logger.warning("the lease is not given back: %s; it ends by itself", error)
 
     def _start_housekeeping(self) -> None:
-        from apscheduler.schedulers.background import BackgroundScheduler
-
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)
-        scheduler: Any = BackgroundScheduler(
-            timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True}
-        )
         lease_time = self._leases.lease_time
         renewal = RENEW_PERIOD if lease_time is None else lease_time / 3
         eviction = [] if lease_time is None else [(self._leases.evict, lease_time / EVICTIONS)]
-        duties = Duties()
-        for duty, period in [(self._renew, renewal), *eviction, *self._duties]:
-            job = duties.patient(_guarded(duty), always=duty == self._renew)
-            scheduler.add_job(job, "interval", seconds=period.total_seconds())
-        scheduler.start()
-        self._scheduler = scheduler
+        self._housekeeping = Housekeeping([*eviction, *self._duties], first=(self._renew, renewal))
+        self._housekeeping.start()
 
     def _renew(self) -> None:
         tenure = self._tenure
@@ -425,14 +413,3 @@ class Coordinator:
         if self._tenure is not None:
             self._tenure.look_again()
         self._is_stopping.wait(pause)
-
-
-def _guarded(duty: Callable[[], object]) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            duty()
-        except Fenced as error:
-            # The thread that takes turns finds it too, and drops what is lost.
-            logger.warning("%s", error)
-
-    return run
