@@ -249,7 +249,8 @@ class Turn:
     def _requests(self, partitions: Collection[int], now: datetime) -> Sequence[Request]:
         most = self._pressure.most_starts(BATCH)
         requests = self._inbox.take(partitions, most or BATCH, self._held.now(now), starts=most > 0)
-        self.has_more = len(requests) == BATCH
+        # Starts that wait for quieter times rang when they came: nobody rings for them again.
+        self.has_more = len(requests) >= most
         return requests
 
     def _take_own(self, batch: Batch, now: datetime) -> None:

@@ -276,6 +276,20 @@ def test_starts_wait_while_reports_alone_fill_every_turn(bench: Bench, behind: l
     assert [bench.status(run_id) for run_id in behind] == ["COMPLETED"] * 9 + ["TERMINATED"]
 
 
+def test_starts_that_had_to_wait_are_looked_for_again_at_once(bench: Bench, behind: list[str]) -> None:
+    bench.turn()
+    bench.start(fan_out("new"), 1)
+
+    bench.turn()
+
+    tenure = bench.coordinator._tenure  # pyright: ignore[reportPrivateUsage]
+    assert tenure is not None
+    assert tenure.turn.has_more
+    bench.turns()
+    assert not tenure.turn.has_more
+    assert behind
+
+
 def test_starts_wait_while_runs_have_to_be_read_from_the_store_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
