@@ -14,12 +14,18 @@ from dramaturg import Client
 _PERIODS = (1.0, 1.0, 2.0, 2.0)
 #: Longer than anything that happens to a fleet here: no time is missed.
 _CATCHUP = timedelta(hours=1)
+#: Seconds before the first time: a schedule that is made later has one time less than the books ask for.
+_LEAD = 10
 
 
 def begin(world: World, seconds: float) -> None:
-    """Make schedules that fire for so long."""
-    first = math.ceil(now()) + 1
-    last = first + math.floor(seconds)
+    """Make schedules that fire until so many seconds have passed.
+
+    Raises:
+      TimeoutError: making them took too long.
+    """
+    first = math.ceil(now()) + _LEAD
+    last = first - _LEAD + math.floor(seconds)
     with Client(world.settings) as client:
         for place, period in enumerate(_PERIODS):
             schedule_id = f"tick-{place}"
@@ -35,3 +41,7 @@ def begin(world: World, seconds: float) -> None:
                 catchup=_CATCHUP,
             )
             world.journal.scheduled(Timetable(schedule_id, first, last, period))
+    if now() > first:
+        raise TimeoutError(
+            f"schedules were not made within {_LEAD} s: the machine is too busy for books on their times"
+        )
