@@ -17,7 +17,7 @@ from dramaturg_protocol.messages import Request, RequestKind, encode_message
 from dramaturg_protocol.ordering import start_order
 from dramaturg_protocol.records import StartOrder
 from dramaturg_protocol.request_bodies import ControlBody
-from tests.simulation import graphed, outside, talk
+from tests.simulation import outside, talk
 from tests.simulation.grammar import (
     Draw,
     Program,
@@ -31,7 +31,7 @@ from tests.simulation.grammar import (
 from tests.simulation.limited import LIMITED_WORKFLOWS, OF_CLIENTS
 
 #: Their constructs are drawn, too.
-GRAMMARS = (graphed, talk)
+GRAMMARS = (talk,)
 
 RULES = rules_of(Settings(), replay_every_turn=False)
 
