@@ -63,6 +63,12 @@ def book(name: str) -> str:
     return f"{name}!"
 
 
+@step(name="saga_slow_undo")
+def slow_undo(receipt: str, name: str) -> None:
+    release.wait(60)
+    done.append(f"undo {receipt}")
+
+
 @step(name="saga_plain", retries=0)
 def plain(name: str) -> str:
     note(name)
@@ -82,14 +88,18 @@ def status_of(handle: Handle[Any]) -> str:
     return handle.describe().status
 
 
+def turn_until_undoing(env: WorkflowEnv, handle: Handle[Any]) -> None:
+    while "compensation.started" not in types_of(handle):
+        env.turn()
+
+
 @pytest.mark.selection
 @pytest.mark.parametrize("crashes", [False, True], ids=["", "after a crash"])
 def test_what_succeeded_is_undone_in_reverse_order_when_the_run_fails(env: WorkflowEnv, crashes: bool) -> None:
     broken.add("car")
     handle = env.start(trip)
     if crashes:
-        while "compensation.started" not in types_of(handle):
-            env.turn()
+        turn_until_undoing(env, handle)
         env.crash()
 
     with pytest.raises(WorkflowFailed, match="car is broken"):
@@ -244,8 +254,7 @@ def test_a_step_under_way_is_waited_for_and_undone_if_it_succeeds(env: WorkflowE
         begun.wait(0.01)
     if ends == "is cancelled":
         handle.cancel()
-    while "compensation.started" not in types_of(handle):
-        env.turn()
+    turn_until_undoing(env, handle)
     assert status_of(handle) == "COMPENSATING"
     env.crash()
     release.set()
@@ -269,8 +278,7 @@ def test_a_step_that_is_only_waited_for_to_be_undone_is_not_tried_again(env: Wor
 
     broken.add("sibling")
     handle = env.start(flow)
-    while "compensation.started" not in types_of(handle):
-        env.turn()
+    turn_until_undoing(env, handle)
     release.set()
 
     with pytest.raises(WorkflowFailed):
@@ -350,11 +358,6 @@ def test_compensations_at_once_raise_what_failed_after_the_others_ran(env: Workf
 
 
 def test_a_cancel_while_compensations_run_at_once_undoes_each_once(env: WorkflowEnv) -> None:
-    @step
-    def slow_undo(receipt: str, name: str) -> None:
-        release.wait(60)
-        done.append(f"undo {receipt}")
-
     @workflow
     async def flow() -> None:
         await book("flight")
@@ -362,8 +365,7 @@ def test_a_cancel_while_compensations_run_at_once_undoes_each_once(env: Workflow
         await compensate_now()
 
     handle = env.start(flow)
-    while "compensation.started" not in types_of(handle):
-        env.turn()
+    turn_until_undoing(env, handle)
     handle.cancel()
     release.set()
 
@@ -486,18 +488,13 @@ def test_a_compensation_must_be_a_step() -> None:
 
 
 def test_a_cancel_of_a_run_that_is_being_undone_changes_nothing(env: WorkflowEnv) -> None:
-    @step
-    def slow_undo(receipt: str, name: str) -> None:
-        release.wait(60)
-
     @workflow
     async def flow() -> None:
         await book.options(compensate=slow_undo)("flight")
         raise ValueError("the end")
 
     handle = env.start(flow)
-    while "compensation.started" not in types_of(handle):
-        env.turn()
+    turn_until_undoing(env, handle)
     handle.cancel()
     release.set()
 
@@ -507,11 +504,6 @@ def test_a_cancel_of_a_run_that_is_being_undone_changes_nothing(env: WorkflowEnv
 
 
 def test_a_run_that_is_being_undone_can_be_paused(env: WorkflowEnv) -> None:
-    @step
-    def slow_undo(receipt: str, name: str) -> None:
-        release.wait(60)
-        done.append(f"undo {receipt}")
-
     @workflow
     async def flow() -> None:
         await book("hotel")
@@ -519,8 +511,7 @@ def test_a_run_that_is_being_undone_can_be_paused(env: WorkflowEnv) -> None:
         raise ValueError("the end")
 
     handle = env.start(flow)
-    while "compensation.started" not in types_of(handle):
-        env.turn()
+    turn_until_undoing(env, handle)
     handle.pause()
     assert status_of(handle) == "PAUSED"
     release.set()

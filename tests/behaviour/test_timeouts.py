@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dramaturg import PayloadError, RetryPolicy, StepTimeout, WorkflowFailed, current_step, step, workflow
+from dramaturg import PayloadError, RetryPolicy, StepTimeout, Workflow, WorkflowFailed, current_step, step, workflow
 from dramaturg.testing import WorkflowEnv
 from dramaturg_protocol.records import Lease, WorkItem
 from tests.behaviour.histories import events_of
@@ -73,6 +73,25 @@ def pass_time(env: WorkflowEnv, seconds: float) -> None:
             pass
 
 
+def one_minute_to_be_picked_up() -> tuple[Workflow[[], str], list[int]]:
+    """A workflow that says why its step did not run, and what the step notes when it does."""
+    ran: list[int] = []
+
+    @step(queue_timeout="1m")
+    def work() -> None:
+        ran.append(1)
+
+    @workflow
+    async def flow() -> str:
+        try:
+            await work()
+        except StepTimeout as error:
+            return error.message
+        return "it ran"
+
+    return flow, ran
+
+
 def test_a_backlog_of_ten_minutes_times_out_no_step_that_was_not_begun(backlog: WorkflowEnv, held: Held) -> None:
     @step(timeout="30s")
     def work() -> str:
@@ -95,19 +114,7 @@ def test_a_backlog_of_ten_minutes_times_out_no_step_that_was_not_begun(backlog: 
 def test_a_step_that_nobody_picks_up_within_its_queue_timeout_fails_and_never_runs(
     backlog: WorkflowEnv, held: Held
 ) -> None:
-    ran: list[int] = []
-
-    @step(queue_timeout="1m")
-    def work() -> None:
-        ran.append(1)
-
-    @workflow
-    async def flow() -> str:
-        try:
-            await work()
-        except StepTimeout as error:
-            return error.message
-        return "it ran"
+    flow, ran = one_minute_to_be_picked_up()
 
     handle = backlog.start(flow)
     pass_time(backlog, 59)
@@ -125,19 +132,7 @@ def test_a_step_that_nobody_picks_up_within_its_queue_timeout_fails_and_never_ru
 def test_a_worker_drops_what_it_picks_up_too_late_and_says_so(
     backlog: WorkflowEnv, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ran: list[int] = []
-
-    @step(queue_timeout="1m")
-    def work() -> None:
-        ran.append(1)
-
-    @workflow
-    async def flow() -> str:
-        try:
-            await work()
-        except StepTimeout as error:
-            return error.message
-        return "it ran"
+    flow, ran = one_minute_to_be_picked_up()
 
     handle = backlog.start(flow)
     while backlog.turn():
