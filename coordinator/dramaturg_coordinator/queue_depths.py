@@ -13,6 +13,7 @@ from dramatiq.broker import Broker, MessageProxy
 from dramatiq.brokers.stub import StubBroker
 from pydantic_core import from_json
 
+from dramaturg_coordinator.redis_streams import text_of
 from dramaturg_protocol.amqp import AmqpNames
 from dramaturg_protocol.amqp_inspection import AmqpInspector
 from dramaturg_protocol.redis_client import told_as_unreachable
@@ -165,8 +166,7 @@ def _age_of(body: bytes | None, now: float) -> float:
 
 
 def _moment_of(entry_id: bytes | str) -> float:
-    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-    return float(text.partition("-")[0]) / 1000
+    return float(text_of(entry_id).partition("-")[0]) / 1000
 
 
 def _now_seconds() -> float:
