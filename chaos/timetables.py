@@ -24,8 +24,8 @@ def begin(world: World, seconds: float) -> None:
     Raises:
       TimeoutError: making them took too long.
     """
-    first = math.ceil(now()) + _LEAD
-    last = first - _LEAD + math.floor(seconds)
+    begun = math.ceil(now())
+    first, last = begun + _LEAD, begun + math.floor(seconds)
     with Client(world.settings) as client:
         for place, period in enumerate(_PERIODS):
             schedule_id = f"tick-{place}"
